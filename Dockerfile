@@ -1,0 +1,13 @@
+FROM golang:1.26 AS build
+WORKDIR /src
+COPY go.mod go.sum ./
+RUN go mod download
+COPY cmd cmd
+COPY collector collector
+RUN CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o /kproxy-exporter ./cmd/kproxy-exporter
+
+FROM scratch
+COPY --from=build /kproxy-exporter /kproxy-exporter
+USER 65532:65532
+EXPOSE 19249
+ENTRYPOINT ["/kproxy-exporter"]

@@ -1,0 +1,58 @@
+# Everything that a person or CI runs. Needs Go 1.26, make and, for the lab,
+# Linux and root; the lab installs its Debian packages itself.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := build
+
+NODES ?= 2
+MODE ?= nftables
+LAB ?= .lab
+KUBE_VERSION := v1.37.2
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+REVISION := $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+COMMON := github.com/prometheus/common/version
+LDFLAGS := -s -w -X $(COMMON).Version=$(VERSION) -X $(COMMON).Revision=$(REVISION)
+KUBE_LDFLAGS := -s -w -X k8s.io/component-base/version.gitVersion=$(KUBE_VERSION) \
+	-X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=37
+export CGO_ENABLED ?= 0
+
+.PHONY: build image test test-unit test-lab lab-build lab-up lab-down fmt clean
+
+build:
+	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/kproxy-exporter ./cmd/kproxy-exporter
+
+tools/bin/image: $(wildcard tools/image/*)
+	cd tools/image && go build -o ../bin/image .
+
+# An OCI image without a container engine: the same files as the Dockerfile's.
+image: build tools/bin/image
+	tools/bin/image --output bin/kproxy-exporter.tar --ref kproxy.lab/kproxy-exporter:lab --user 65532:65532 \
+		--entrypoint /kproxy-exporter bin/kproxy-exporter=/kproxy-exporter
+
+test: test-unit
+
+test-unit:
+	@test -z "$$(gofmt -l cmd collector lab tools | tee /dev/stderr)"
+	go vet ./... && cd lab && go vet ./...
+	CGO_ENABLED=1 go test -race -count=1 ./...
+
+test-lab: build lab-build
+	cd lab && go test -count=1 -timeout 40m -v ./matrix
+
+lab-build: tools/bin/image
+	@echo "building Kubernetes $(KUBE_VERSION) and the lab (minutes the first time, seconds after)"
+	cd lab && go build -o bin/kproxy-lab ./cmd/kproxy-lab && go build -ldflags '-s -w' -o bin/pause ./cmd/pause
+	lab/bin/kproxy-lab check
+	cd lab && go build -ldflags '$(KUBE_LDFLAGS)' -o bin/kube ./cmd/kube && ./images.sh ../tools/bin/image bin $(KUBE_VERSION)
+
+lab-up: lab-build
+	lab/bin/kproxy-lab --lab $(LAB) up --nodes $(NODES) --mode $(MODE)
+
+lab-down:
+	lab/bin/kproxy-lab --lab $(LAB) down
+
+fmt:
+	gofmt -w cmd collector lab tools
+
+clean:
+	rm -rf bin lab/bin tools/bin

@@ -1,0 +1,52 @@
+package main
+
+import (
+	"flag"
+	"io"
+	"log/slog"
+
+	"github.com/go-kit/log"
+	"github.com/go-kit/log/level"
+	"github.com/go-logr/logr"
+	sloggokit "github.com/tjhop/slog-gokit"
+	"k8s.io/klog/v2"
+)
+
+// logs are the three faces of one log. The project speaks go-kit/log; the
+// toolkit wants slog, client-go wants logr.
+type logs struct {
+	logger log.Logger
+	slog   *slog.Logger
+	klog   logr.Logger
+}
+
+func newLogs(w io.Writer, lvl, format string) logs {
+	base := log.NewLogfmtLogger(log.NewSyncWriter(w))
+	if format == "json" {
+		base = log.NewJSONLogger(log.NewSyncWriter(w))
+	}
+	var slogLevel slog.Level
+	if err := slogLevel.UnmarshalText([]byte(lvl)); err != nil {
+		slogLevel = slog.LevelInfo // the flag takes only known names
+	}
+	// The bridge adds time, level and caller itself, so it gets the bare
+	// logger and ours the same keys. Each side has its own gate.
+	handler := sloggokit.NewGoKitHandler(base, slogLevel)
+	klogLevel("0")
+	if lvl == "debug" {
+		klogLevel("4")
+	}
+	return logs{
+		logger: log.With(level.NewFilter(base, level.Allow(level.ParseDefault(lvl, level.InfoValue()))),
+			"time", log.DefaultTimestampUTC, "caller", log.DefaultCaller),
+		slog: slog.New(handler),
+		klog: logr.FromSlogHandler(handler),
+	}
+}
+
+// klogLevel sets klog's own gate, which stands before every other.
+func klogLevel(v string) {
+	flags := flag.NewFlagSet("klog", flag.ContinueOnError)
+	klog.InitFlags(flags)
+	_ = flags.Set("v", v)
+}

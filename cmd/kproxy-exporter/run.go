@@ -1,0 +1,90 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	versioncollector "github.com/prometheus/client_golang/prometheus/collectors/version"
+	"github.com/prometheus/exporter-toolkit/web"
+	"golang.org/x/sync/errgroup"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/kproxy-exporter/kproxy-exporter/collector"
+)
+
+type config struct {
+	kubeconfig string
+	logLevel   string
+	logFormat  string
+	web        *web.FlagConfig
+
+	namespace  string
+	selectors  []string
+	staleAfter time.Duration
+}
+
+// shutdownTimeout is how long requests that are being answered may take to end.
+const shutdownTimeout = 5 * time.Second
+
+// run serves the cluster role until the context ends.
+func run(ctx context.Context, cfg config, l logs) error {
+	client, err := newClient(cfg.kubeconfig)
+	if err != nil {
+		return err
+	}
+	cluster, err := collector.NewCluster(collector.Config{
+		Client: client, Namespace: cfg.namespace, Selectors: cfg.selectors, StaleAfter: cfg.staleAfter, Logger: l.logger, Klog: l.klog,
+	})
+	if err != nil {
+		return err
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(cluster, versioncollector.NewCollector("kproxy"),
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	handler, err := newHandler(registry, cluster, l)
+	if err != nil {
+		return err
+	}
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute}
+
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { cluster.Run(ctx); return nil })
+	g.Go(func() error {
+		if err := web.ListenAndServe(server, cfg.web, l.slog); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("serve: %w", err)
+		}
+		return nil
+	})
+	g.Go(func() error {
+		<-ctx.Done()
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
+		defer cancel()
+		return server.Shutdown(ctx)
+	})
+	return g.Wait()
+}
+
+// newClient reads the API with the kubeconfig, or as the pod's service account.
+func newClient(kubeconfig string) (kubernetes.Interface, error) {
+	cfg, err := rest.InClusterConfig()
+	if kubeconfig != "" {
+		cfg, err = clientcmd.BuildConfigFromFlags("", kubeconfig)
+	}
+	if errors.Is(err, rest.ErrNotInCluster) {
+		return nil, errors.New("no cluster to watch: give --kubeconfig, or run in a pod with a service account")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read API access: %w", err)
+	}
+	cfg.UserAgent = "kproxy-exporter"
+	cfg.ContentType = "application/vnd.kubernetes.protobuf"
+	cfg.AcceptContentTypes = "application/vnd.kubernetes.protobuf,application/json"
+	return kubernetes.NewForConfig(cfg)
+}

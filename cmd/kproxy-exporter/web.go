@@ -1,0 +1,91 @@
+package main
+
+import (
+	"bytes"
+	_ "embed"
+	"encoding/json"
+	"html/template"
+	"log/slog"
+	"net/http"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/prometheus/common/version"
+	"github.com/prometheus/exporter-toolkit/web"
+
+	"github.com/kproxy-exporter/kproxy-exporter/collector"
+)
+
+// role is what the pages need of a role.
+type role interface {
+	Ready() (ok bool, lacks string)
+	Report() collector.Report
+}
+
+//go:embed causes.html
+var causesHTML string
+
+var causesTemplate = template.Must(template.New("causes").Parse(causesHTML))
+
+func newHandler(registry *prometheus.Registry, r role, l logs) (http.Handler, error) {
+	landing, err := web.NewLandingPage(web.LandingConfig{
+		Name: "kproxy-exporter", Description: "Why kube-proxy does not do its job, per node.", Version: version.Info(),
+		Links: []web.LandingLinks{
+			{Address: "/causes", Text: "Causes", Description: "what is wrong now, with evidence and what to do"},
+			{Address: "/metrics", Text: "Metrics"},
+			{Address: "/-/ready", Text: "Ready"},
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	errorLog := slog.NewLogLogger(l.slog.Handler(), slog.LevelError)
+	mux := http.NewServeMux()
+	mux.Handle("GET /{$}", landing)
+	mux.Handle("GET /metrics", promhttp.InstrumentMetricHandler(registry, promhttp.HandlerFor(registry, promhttp.HandlerOpts{
+		ErrorLog: errorLog, Registry: registry, EnableOpenMetrics: true, CoalesceGather: true,
+	})))
+	mux.HandleFunc("GET /-/healthy", func(w http.ResponseWriter, _ *http.Request) { text(w, http.StatusOK, "healthy\n") })
+	mux.HandleFunc("GET /-/ready", func(w http.ResponseWriter, _ *http.Request) {
+		if ok, lacks := r.Ready(); !ok {
+			text(w, http.StatusServiceUnavailable, "not ready: "+lacks+" has not been read yet\n")
+			return
+		}
+		text(w, http.StatusOK, "ready\n")
+	})
+	mux.HandleFunc("GET /causes", func(w http.ResponseWriter, req *http.Request) { causes(w, req, r, errorLog.Println) })
+	return mux, nil
+}
+
+func text(w http.ResponseWriter, status int, body string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.WriteHeader(status)
+	_, _ = w.Write([]byte(body))
+}
+
+// causes answers with the report, as a page or with ?format=json.
+func causes(w http.ResponseWriter, req *http.Request, r role, logError func(...any)) {
+	report := r.Report()
+	var body bytes.Buffer
+	var err error
+	switch format := req.URL.Query().Get("format"); format {
+	case "json":
+		w.Header().Set("Content-Type", "application/json")
+		encoder := json.NewEncoder(&body)
+		encoder.SetIndent("", "  ")
+		err = encoder.Encode(report)
+	case "", "html":
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
+		err = causesTemplate.Execute(&body, report)
+	default:
+		text(w, http.StatusBadRequest, "format is html or json\n")
+		return
+	}
+	if err != nil {
+		logError("msg", "render causes", "err", err)
+		text(w, http.StatusInternalServerError, "the page could not be rendered; see the log\n")
+		return
+	}
+	_, _ = w.Write(body.Bytes())
+}

@@ -1,0 +1,146 @@
+// Package cause names the causes of a kube-proxy that does not do its job. A
+// cause is a pure function of a Snapshot: no IO, no clock, no state, and no
+// knowledge of where the facts came from or where a verdict goes.
+package cause
+
+import "time"
+
+// State is what is known about a cause. Its zero value is the safe one.
+type State int
+
+// States of a verdict.
+const (
+	Unknown State = iota
+	Inactive
+	Active
+)
+
+// Verdict is the answer of one cause about one node.
+type Verdict struct {
+	State State
+	// Findings are what was found, the most important first; set if Active.
+	Findings []Finding
+	// Since is when it began as far as the facts tell; zero if they do not.
+	Since time.Time
+	// Lacks says what an Unknown verdict would need.
+	Lacks string
+}
+
+// Finding is one thing that is wrong, with what proves it.
+type Finding struct {
+	// Detail is one of the cause's Details.
+	Detail string
+	// Evidence are facts that a person can check: quoted, with their time.
+	Evidence []string
+}
+
+// Detail is one of the ways in which a cause shows.
+type Detail struct {
+	Name string
+	// Action is what to do about it.
+	Action string
+}
+
+// Cause is a reason why kube-proxy does not do its job on a node.
+type Cause struct {
+	// Name is the label value, file name and page name.
+	Name string
+	// Meaning is one sentence for people.
+	Meaning string
+	// Details is the closed set of what Eval may find.
+	Details []Detail
+	// Eval judges a Snapshot.
+	Eval func(*Snapshot) Verdict
+}
+
+// All holds every cause in the order of rank: of several that are active, the
+// first is the primary one. What takes the ground away stands before what it
+// makes fall.
+var All = []Cause{
+	nodeNotReady,
+	nodePressure,
+	missingOnNode,
+	imagePull,
+	crashLoop,
+}
+
+// Action returns what to do about a detail.
+func (c *Cause) Action(detail string) string {
+	for _, d := range c.Details {
+		if d.Name == detail {
+			return d.Action
+		}
+	}
+	return ""
+}
+
+// Judgement is what is known about a node.
+type Judgement struct {
+	// Verdicts are those of All, in its order.
+	Verdicts []Verdict
+	// Primary is the index in All of the highest-ranked active cause, -1 if none is.
+	Primary int
+	// Healthy is whether kube-proxy does its job; Unknown if nobody can tell,
+	// Active if it does.
+	Healthy State
+}
+
+// Judge asks every cause about a node. Where kube-proxy is not expected none
+// can be active.
+func Judge(s *Snapshot) Judgement {
+	j := Judgement{Verdicts: make([]Verdict, len(All)), Primary: -1, Healthy: healthy(s)}
+	for i := range All {
+		v := Verdict{State: Inactive}
+		if s.Expected == nil || s.Expected.Yes {
+			v = All[i].Eval(s)
+		}
+		j.Verdicts[i] = v
+		if v.State == Active && j.Primary < 0 {
+			j.Primary = i
+		}
+	}
+	return j
+}
+
+// healthy is whether the pod that should do the job can do it. A pod's status
+// is the kubelet's word: when the kubelet is gone it says nothing.
+func healthy(s *Snapshot) State {
+	if s.Expected == nil || !s.Expected.Yes || s.Node == nil || s.Pods == nil {
+		return Unknown
+	}
+	if s.Node.Ready == nil || s.Node.Ready.Status == "Unknown" {
+		return Unknown
+	}
+	for _, p := range s.Pods.List {
+		if !p.Deleting && p.Ready != nil && p.Ready.Status == "True" {
+			return Active
+		}
+	}
+	return Inactive
+}
+
+func unknown(lacks string) Verdict { return Verdict{Lacks: lacks} }
+
+func inactive() Verdict { return Verdict{State: Inactive} }
+
+func active(since time.Time, findings ...Finding) Verdict {
+	return Verdict{State: Active, Since: since, Findings: findings}
+}
+
+// stamp renders a moment for evidence.
+func stamp(t time.Time) string {
+	if t.IsZero() {
+		return "at an unknown time"
+	}
+	return "at " + t.UTC().Format(time.RFC3339)
+}
+
+// quote shortens foreign text for evidence to a length that a person reads.
+func quote(s string) string {
+	const limit = 400
+	r := []rune(s)
+	if len(r) > limit {
+		return string(r[:limit]) + "..."
+	}
+	return s
+}

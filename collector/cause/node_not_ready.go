@@ -1,0 +1,41 @@
+package cause
+
+import (
+	"fmt"
+	"time"
+)
+
+// A node that has just joined is not Ready until its network is set up: that
+// is a start, not a fault.
+const nodeStartup = 2 * time.Minute
+
+var nodeNotReady = Cause{
+	Name:    "node_not_ready",
+	Meaning: "The node itself is not Ready; kube-proxy on it is a consequence.",
+	Details: []Detail{
+		{"not_ready", "The kubelet runs and says why in the Ready condition: fix that (container runtime, network plugin, disk). Start with: kubectl describe node."},
+		{"unknown", "The kubelet stopped reporting: see that the machine is up and reachable, then 'systemctl status kubelet' and its journal on the node."},
+	},
+	Eval: func(s *Snapshot) Verdict {
+		if s.Node == nil {
+			return unknown("the Node object")
+		}
+		starting := s.Now.Sub(s.Node.Created) < nodeStartup
+		ready := s.Node.Ready
+		switch {
+		case ready == nil && starting, ready != nil && ready.Status == "True", ready != nil && ready.Status == "False" && starting:
+			return inactive()
+		case ready == nil:
+			return active(s.Node.Created, Finding{"unknown", []string{"the Node has no Ready condition: no kubelet ever reported (created " + stamp(s.Node.Created) + ")"}})
+		}
+		detail := "not_ready"
+		if ready.Status == "Unknown" {
+			detail = "unknown"
+		}
+		return active(ready.Since, Finding{detail, []string{describeCondition(ready)}})
+	},
+}
+
+func describeCondition(c *Condition) string {
+	return fmt.Sprintf("condition %s=%s %s: %s: %s", c.Type, c.Status, stamp(c.Since), c.Reason, quote(c.Message))
+}

@@ -1,0 +1,157 @@
+package cause
+
+import "time"
+
+// Snapshot is everything that was known about one node at one instant. It is
+// data: nothing in it does IO, and nobody writes to it after it was built. A
+// part that was not observed is nil, and a cause that needs it is unknown.
+type Snapshot struct {
+	// Now is the instant; all causes judge the same one.
+	Now time.Time
+	// Name is the node's name.
+	Name string
+	// Expected says whether kube-proxy should run here at all.
+	Expected *Expected
+	// Node is the Node object.
+	Node *Node
+	// Placement is what the kube-proxy DaemonSets say about this node.
+	Placement *Placement
+	// Pods are the kube-proxy pods of this node, running or meant for it.
+	Pods *Pods
+}
+
+// Expected is whether kube-proxy should run on a node, and why.
+type Expected struct {
+	Yes bool
+	// Reason is one of the Reasons.
+	Reason string
+}
+
+// Reasons why kube-proxy is expected on a node, or is not: a closed set.
+const (
+	ReasonDaemonSet = "daemonset"  // a DaemonSet runs it
+	ReasonStaticPod = "static_pod" // the kubelet runs it from a file
+	ReasonDefault   = "default"    // nothing replaces it
+	ReasonEmbedded  = "embedded"   // it is inside another process (k3s, MicroK8s)
+	ReasonCilium    = "cilium"     // Cilium replaces it
+	ReasonGKE       = "gke_dataplane_v2"
+	ReasonOVN       = "ovn_kubernetes"
+	ReasonVirtual   = "virtual_node" // no kernel of its own (virtual-kubelet, Fargate)
+	ReasonExcluded  = "excluded"     // the DaemonSet names this kind of node as not its own
+)
+
+// Node is what the Node object says.
+type Node struct {
+	Created time.Time
+	// Ready is nil if the object has no such condition yet.
+	Ready *Condition
+	// Pressure are the conditions MemoryPressure, DiskPressure and PIDPressure
+	// as far as they exist.
+	Pressure []Condition
+}
+
+// Condition is a condition of a Node or Pod.
+type Condition struct {
+	// Type is its name, for instance MemoryPressure.
+	Type string
+	// Status is True, False or Unknown.
+	Status string
+	// Reason and Message are the reporter's words.
+	Reason, Message string
+	// Since is the last transition.
+	Since time.Time
+}
+
+// Placement is whether a DaemonSet wants a pod on a node.
+type Placement struct {
+	// DaemonSet is namespace/name; empty if there is none for kube-proxy.
+	DaemonSet string
+	// Created is the DaemonSet's age: a pod cannot have been missing longer.
+	Created time.Time
+	// Selected says that node selector and affinity match the node.
+	Selected bool
+	// Unselected is the term that does not match.
+	Unselected string
+	// Untolerated is the taint that keeps the pod off, if any.
+	Untolerated string
+	// Failure is the DaemonSet's newest FailedCreate event, if any.
+	Failure *Event
+}
+
+// Pods are the kube-proxy pods of a node.
+type Pods struct {
+	// List holds the pods, the one that matters first: a node has one, and for
+	// a moment two while one replaces the other.
+	List []Pod
+	// GoneSince is when the last one was seen to disappear or, if none was ever
+	// seen, when the node was first seen without one.
+	GoneSince time.Time
+}
+
+// Pod is what a kube-proxy pod says.
+type Pod struct {
+	Name    string
+	Created time.Time
+	// Static says that it mirrors a static pod: its status can outlive the truth.
+	Static bool
+	// Deleting says that it is on its way out.
+	Deleting bool
+	// Phase, Reason and Message are the pod's status.
+	Phase, Reason, Message string
+	// Scheduled and Ready are conditions, nil if not reported.
+	Scheduled, Ready *Condition
+	// Container is kube-proxy's container; nil if its status is not reported.
+	Container *Container
+	// Events are the pod's warnings, newest first.
+	Events []Event
+	// Log is what its last terminated container said; nil if there was none
+	// to read.
+	Log *Log
+}
+
+// Container is the status of kube-proxy's container.
+type Container struct {
+	Image string
+	Ready bool
+	// Restarts counts them over the pod's life.
+	Restarts int32
+	// WaitingReason and WaitingMessage are set while it waits.
+	WaitingReason, WaitingMessage string
+	// Started is when it began to run; zero if it does not run.
+	Started time.Time
+	// Last is the newest termination, nil if there was none.
+	Last *Termination
+}
+
+// Running reports whether the container runs.
+func (c *Container) Running() bool { return !c.Started.IsZero() }
+
+// Termination is how a container ended.
+type Termination struct {
+	ContainerID       string
+	ExitCode          int32
+	Signal            int32
+	Reason, Message   string
+	Started, Finished time.Time
+}
+
+// Event is a Kubernetes event, shortened.
+type Event struct {
+	Reason, Message string
+	// Time is when it was last seen.
+	Time  time.Time
+	Count int32
+}
+
+// Log is the outcome of reading a terminated container's log.
+type Log struct {
+	// ContainerID tells whose log was read; it may be an older container than
+	// the pod's last one while the newer is being read.
+	ContainerID string
+	// Error says why it could not be read; empty if it was.
+	Error string
+	// Class is "cause/detail" as package kubelog names it, empty if no line decides.
+	Class string
+	// Line is the line that decides, shortened; else the last error line.
+	Line string
+}

@@ -1,0 +1,135 @@
+package collector
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/go-kit/log"
+	"github.com/go-kit/log/level"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/tools/cache"
+)
+
+// quietLimit is how long a watch may say nothing at all. The API server ends
+// every watch within ten minutes and the reader then asks anew, so more silence
+// than this is not quiet but dead.
+const quietLimit = 12 * time.Minute
+
+// contact knows when a source last answered. client-go retries in silence, so
+// this is the only place that can tell old knowledge from current.
+type contact struct {
+	reader string
+	// what is "verb resource" for the log.
+	what   string
+	logger log.Logger
+
+	mu sync.Mutex
+	// mu protects following.
+	synced    bool
+	lastOK    time.Time
+	failing   time.Time // since when every try fails; zero if the last one succeeded
+	lastError string
+	duration  time.Duration // of the last request
+}
+
+// contactState is a copy of a contact at one instant.
+type contactState struct {
+	synced   bool
+	ok       bool // the last try succeeded
+	failed   bool // the last try failed
+	lastOK   time.Time
+	duration time.Duration
+	// fresh is whether what was read may still be believed.
+	fresh bool
+}
+
+func (c *contact) state(now time.Time, staleAfter time.Duration) contactState {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := contactState{synced: c.synced, ok: c.failing.IsZero() && !c.lastOK.IsZero(), failed: !c.failing.IsZero(), lastOK: c.lastOK, duration: c.duration}
+	s.fresh = s.synced && now.Sub(c.lastOK) <= quietLimit && (c.failing.IsZero() || now.Sub(c.failing) <= staleAfter)
+	return s
+}
+
+func (c *contact) succeeded(took time.Duration) {
+	c.mu.Lock()
+	was := c.failing
+	c.failing, c.lastError, c.lastOK = time.Time{}, "", time.Now()
+	if took > 0 {
+		c.duration = took
+	}
+	c.mu.Unlock()
+	if !was.IsZero() {
+		level.Info(c.logger).Log("msg", "source answers again", "reader", c.reader, "after", time.Since(was).Round(time.Second))
+	}
+}
+
+// failed notes an error and logs it when it is news.
+func (c *contact) failed(err error) {
+	if errors.Is(err, context.Canceled) {
+		return
+	}
+	c.mu.Lock()
+	if c.failing.IsZero() {
+		c.failing = time.Now()
+	}
+	news := c.lastError != err.Error()
+	c.lastError = err.Error()
+	c.mu.Unlock()
+	if !news {
+		return
+	}
+	if apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) {
+		level.Error(c.logger).Log("msg", "the API server refuses this reader; see the RBAC rules in deploy", "reader", c.reader, "lacks", c.what, "err", err)
+		return
+	}
+	level.Warn(c.logger).Log("msg", "source cannot be read", "reader", c.reader, "what", c.what, "err", err)
+}
+
+func (c *contact) markSynced() {
+	c.mu.Lock()
+	c.synced = true
+	c.mu.Unlock()
+}
+
+// listWatch wraps the two calls of a reflector so that every answer and every
+// refusal is noted, bookmarks included.
+func (c *contact) listWatch(
+	list func(context.Context, metav1.ListOptions) (runtime.Object, error),
+	watchFor func(context.Context, metav1.ListOptions) (watch.Interface, error),
+) *cache.ListWatch {
+	return &cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			began := time.Now()
+			out, err := list(ctx, o)
+			if err != nil {
+				c.failed(err)
+				return out, err
+			}
+			c.succeeded(time.Since(began))
+			return out, nil
+		},
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+			began := time.Now()
+			w, err := watchFor(ctx, o)
+			if err != nil {
+				c.failed(err)
+				return w, err
+			}
+			c.succeeded(time.Since(began))
+			return watch.Filter(w, func(e watch.Event) (watch.Event, bool) {
+				if e.Type == watch.Error {
+					c.failed(apierrors.FromObject(e.Object))
+				} else {
+					c.succeeded(0)
+				}
+				return e, true
+			}), nil
+		},
+	}
+}

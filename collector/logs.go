@@ -1,0 +1,162 @@
+package collector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/go-kit/log"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/util/workqueue"
+
+	"github.com/kproxy-exporter/kproxy-exporter/collector/cause"
+	"github.com/kproxy-exporter/kproxy-exporter/collector/kubelog"
+)
+
+// Bounds of one log request. What ended a process is in its last lines, but
+// the flag parser prints its whole usage after the line that matters.
+const (
+	logTailLines  int64 = 1000
+	logBytes      int64 = 512 << 10
+	logTimeout          = 10 * time.Second
+	logParallel         = 4
+	logTries            = 3
+	logRecentness       = 15 * time.Minute
+)
+
+// logRequest names a terminated container.
+type logRequest struct{ uid, namespace, pod, container, containerID string }
+
+// logReader reads the logs of kube-proxy containers that ended, each one once,
+// and only of pods that are not well.
+type logReader struct {
+	client  kubernetes.Interface
+	contact *contact
+	queue   workqueue.TypedRateLimitingInterface[logRequest]
+
+	mu sync.Mutex
+	// mu protects following.
+	asked map[string]string    // pod uid -> container id last asked for
+	logs  map[string]cause.Log // pod uid -> newest log that was read
+}
+
+func newLogReader(client kubernetes.Interface, logger log.Logger) *logReader {
+	return &logReader{
+		client:  client,
+		contact: &contact{reader: "logs", what: "get pods/log", logger: logger},
+		queue: workqueue.NewTypedRateLimitingQueue(
+			workqueue.NewTypedItemExponentialFailureRateLimiter[logRequest](500*time.Millisecond, 10*time.Second)),
+		asked: map[string]string{}, logs: map[string]cause.Log{},
+	}
+}
+
+// podChanged asks for the log of a container that ended.
+func (l *logReader) podChanged(previous, current *podRow) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if previous != nil && (current == nil || current.uid != previous.uid) {
+		delete(l.asked, previous.uid)
+		delete(l.logs, previous.uid)
+	}
+	if current == nil {
+		return
+	}
+	c := current.status.Container
+	// Before it is started again its log is not yet "the previous one", and to
+	// ask for the current one would be a race with the restart.
+	if c == nil || c.Last == nil || c.WaitingReason == "" && !c.Running() {
+		return
+	}
+	if c.Running() && time.Since(c.Started) > logRecentness || l.asked[current.uid] == c.Last.ContainerID {
+		return
+	}
+	l.asked[current.uid] = c.Last.ContainerID
+	l.queue.Add(logRequest{current.uid, current.namespace, current.status.Name, current.container, c.Last.ContainerID})
+}
+
+// log returns what is known of a pod's last terminated container.
+func (l *logReader) log(uid string) *cause.Log {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if out, ok := l.logs[uid]; ok {
+		return &out
+	}
+	return nil
+}
+
+// run works until the context ends.
+func (l *logReader) run(ctx context.Context) {
+	var wg sync.WaitGroup
+	for range logParallel {
+		wg.Go(func() {
+			for {
+				r, stop := l.queue.Get()
+				if stop {
+					return
+				}
+				l.handle(ctx, r)
+				l.queue.Done(r)
+			}
+		})
+	}
+	<-ctx.Done()
+	l.queue.ShutDown()
+	wg.Wait()
+}
+
+func (l *logReader) handle(ctx context.Context, r logRequest) {
+	began := time.Now()
+	b, err := l.read(ctx, r)
+	out := cause.Log{ContainerID: r.containerID}
+	switch {
+	case ctx.Err() != nil:
+		return
+	case err == nil:
+		l.contact.succeeded(time.Since(began))
+		result := kubelog.Classify(b)
+		out.Class, out.Line = result.Class, result.Line
+	default:
+		// A container that the kubelet has already forgotten is an answer, not
+		// a failure of this reader.
+		gone := apierrors.IsNotFound(err) || apierrors.IsBadRequest(err)
+		if gone {
+			l.contact.succeeded(time.Since(began))
+		} else {
+			l.contact.failed(err)
+		}
+		if !gone && !apierrors.IsForbidden(err) && l.queue.NumRequeues(r) < logTries {
+			l.queue.AddRateLimited(r)
+			return
+		}
+		out.Error = err.Error()
+	}
+	l.queue.Forget(r)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, here := l.asked[r.uid]; here {
+		l.logs[r.uid] = out
+	}
+}
+
+func (l *logReader) read(ctx context.Context, r logRequest) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, logTimeout)
+	defer cancel()
+	lines, limit := logTailLines, logBytes
+	stream, err := l.client.CoreV1().Pods(r.namespace).GetLogs(r.pod, &corev1.PodLogOptions{
+		Container: r.container, Previous: true, TailLines: &lines, LimitBytes: &limit,
+	}).Stream(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer stream.Close()
+	b, err := io.ReadAll(io.LimitReader(stream, logBytes))
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return nil, fmt.Errorf("read log of %s/%s: %w", r.namespace, r.pod, err)
+	}
+	return b, nil
+}

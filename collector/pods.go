@@ -1,0 +1,116 @@
+package collector
+
+import (
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/kproxy-exporter/kproxy-exporter/collector/cause"
+)
+
+// mirrorAnnotation marks the API's image of a static pod.
+const mirrorAnnotation = corev1.MirrorPodAnnotationKey
+
+// podRow is what is kept of a kube-proxy pod.
+type podRow struct {
+	namespace, uid string
+	// node is where it runs or, while unscheduled, where it is meant to run.
+	node      string
+	container string // its kube-proxy container's name
+	status    cause.Pod
+}
+
+func convertPod(object any) (podRow, bool) {
+	p, ok := object.(*corev1.Pod)
+	if !ok {
+		return podRow{}, false
+	}
+	row := podRow{namespace: p.Namespace, uid: string(p.UID), node: p.Spec.NodeName}
+	if row.node == "" {
+		row.node = intendedNode(p)
+	}
+	if row.node == "" {
+		return podRow{}, false // nobody's yet
+	}
+	_, mirror := p.Annotations[mirrorAnnotation]
+	row.status = cause.Pod{
+		Name: p.Name, Created: p.CreationTimestamp.Time, Static: mirror, Deleting: p.DeletionTimestamp != nil,
+		Phase: string(p.Status.Phase), Reason: p.Status.Reason, Message: p.Status.Message,
+	}
+	for _, c := range p.Status.Conditions {
+		condition := &cause.Condition{
+			Type: string(c.Type), Status: string(c.Status), Reason: c.Reason, Message: c.Message, Since: c.LastTransitionTime.Time,
+		}
+		switch c.Type {
+		case corev1.PodScheduled:
+			row.status.Scheduled = condition
+		case corev1.PodReady:
+			row.status.Ready = condition
+		}
+	}
+	row.container = kubeProxyContainer(p)
+	for _, s := range p.Status.ContainerStatuses {
+		if s.Name == row.container {
+			row.status.Container = convertContainer(&s)
+		}
+	}
+	return row, true
+}
+
+// intendedNode is the node that the DaemonSet controller made the pod for: it
+// pins each by an affinity to the node's name.
+func intendedNode(p *corev1.Pod) string {
+	if p.Spec.Affinity == nil || p.Spec.Affinity.NodeAffinity == nil {
+		return ""
+	}
+	required := p.Spec.Affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution
+	if required == nil {
+		return ""
+	}
+	for _, t := range required.NodeSelectorTerms {
+		for _, f := range t.MatchFields {
+			if f.Key == "metadata.name" && f.Operator == corev1.NodeSelectorOpIn && len(f.Values) == 1 {
+				return f.Values[0]
+			}
+		}
+	}
+	return ""
+}
+
+// kubeProxyContainer is the name of the container that is kube-proxy; side-cars
+// are not it.
+func kubeProxyContainer(p *corev1.Pod) string {
+	for _, c := range p.Spec.Containers {
+		if strings.HasPrefix(c.Name, "kube-proxy") {
+			return c.Name
+		}
+	}
+	if len(p.Spec.Containers) > 0 {
+		return p.Spec.Containers[0].Name
+	}
+	return ""
+}
+
+func convertContainer(s *corev1.ContainerStatus) *cause.Container {
+	c := &cause.Container{Image: s.Image, Ready: s.Ready, Restarts: s.RestartCount}
+	last := s.LastTerminationState.Terminated
+	switch {
+	case s.State.Running != nil:
+		c.Started = s.State.Running.StartedAt.Time
+		if c.Started.IsZero() {
+			c.Started = time.Unix(0, 1) // it runs; since when is not told
+		}
+	case s.State.Waiting != nil:
+		c.WaitingReason, c.WaitingMessage = s.State.Waiting.Reason, s.State.Waiting.Message
+	case s.State.Terminated != nil:
+		last = s.State.Terminated
+	}
+	if last != nil {
+		c.Last = &cause.Termination{
+			ContainerID: last.ContainerID, ExitCode: last.ExitCode, Signal: last.Signal, Reason: last.Reason, Message: last.Message,
+			Started: last.StartedAt.Time, Finished: last.FinishedAt.Time,
+		}
+	}
+	return c
+}

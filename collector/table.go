@@ -1,0 +1,114 @@
+package collector
+
+import (
+	"fmt"
+	"sync"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+)
+
+// table is a reflector's store that keeps only what a reader makes of each
+// object; the object itself is let go at once.
+type table[T any] struct {
+	convert func(object any) (value T, keep bool)
+	// changed is told of every row that comes, changes or goes, while the table
+	// is locked: previous and current are nil where there is none.
+	changed func(previous, current *T)
+	synced  func()
+
+	mu   sync.RWMutex
+	rows map[string]*T
+}
+
+func newTable[T any](convert func(any) (T, bool), changed func(previous, current *T), synced func()) *table[T] {
+	return &table[T]{convert: convert, changed: changed, synced: synced, rows: map[string]*T{}}
+}
+
+// each calls do for every row; do must not keep the pointer to change it.
+func (t *table[T]) each(do func(row *T)) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	for _, r := range t.rows {
+		do(r)
+	}
+}
+
+func key(object any) (string, error) {
+	o, err := meta.Accessor(object)
+	if err != nil {
+		return "", fmt.Errorf("object %T: %w", object, err)
+	}
+	return o.GetNamespace() + "/" + o.GetName(), nil
+}
+
+func (t *table[T]) set(k string, row *T) {
+	previous := t.rows[k]
+	if row == nil {
+		delete(t.rows, k)
+	} else {
+		t.rows[k] = row
+	}
+	if t.changed != nil && (previous != nil || row != nil) {
+		t.changed(previous, row)
+	}
+}
+
+func (t *table[T]) row(object any) *T {
+	if v, keep := t.convert(object); keep {
+		return &v
+	}
+	return nil
+}
+
+// Add implements cache.ReflectorStore.
+func (t *table[T]) Add(object any) error {
+	k, err := key(object)
+	if err != nil {
+		return err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.set(k, t.row(object))
+	return nil
+}
+
+// Update implements cache.ReflectorStore.
+func (t *table[T]) Update(object any) error { return t.Add(object) }
+
+// Delete implements cache.ReflectorStore.
+func (t *table[T]) Delete(object any) error {
+	k, err := key(object)
+	if err != nil {
+		return err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.set(k, nil)
+	return nil
+}
+
+// Replace implements cache.ReflectorStore.
+func (t *table[T]) Replace(objects []any, _ string) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	gone := make(map[string]bool, len(t.rows))
+	for k := range t.rows {
+		gone[k] = true
+	}
+	for _, o := range objects {
+		k, err := key(o)
+		if err != nil {
+			return err
+		}
+		delete(gone, k)
+		t.set(k, t.row(o))
+	}
+	for k := range gone {
+		t.set(k, nil)
+	}
+	t.synced()
+	return nil
+}
+
+// Resync implements cache.ReflectorStore; nothing here depends on repetition.
+func (t *table[T]) Resync() error { return nil }

@@ -1,0 +1,115 @@
+package cluster
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"syscall"
+)
+
+// programs maps what the lab runs from the host to the Debian package that has it.
+var programs = []struct{ name, pkg string }{
+	{"containerd", "containerd"},
+	{"ctr", "containerd"},
+	{"runc", "runc"},
+	{"nsenter", "util-linux"},
+	{"ip", "iproute2"},
+	{"nft", "nftables"},
+	{"iptables", "iptables"},
+	{"ldd", "libc-bin"},
+	{"/usr/lib/cni/ptp", "containernetworking-plugins"},
+	{"/usr/lib/cni/host-local", "containernetworking-plugins"},
+}
+
+// Preflight checks that this machine can run a lab and installs what apt has.
+func Preflight() error {
+	if runtime.GOOS != "linux" {
+		return fmt.Errorf("the lab needs Linux, this is %s", runtime.GOOS)
+	}
+	if os.Geteuid() != 0 {
+		return errors.New("the lab needs root: it makes namespaces, mounts and cgroups; run it as root or with sudo")
+	}
+	if err := Require(programs...); err != nil {
+		return err
+	}
+	fs, err := os.ReadFile("/proc/filesystems")
+	if err != nil {
+		return err
+	}
+	if !strings.Contains(string(fs), "\toverlay\n") && !canLoad("overlay") {
+		return errors.New("the kernel has no overlay file system (CONFIG_OVERLAY_FS)")
+	}
+	for _, ns := range []string{"net", "pid", "mnt", "uts", "ipc", "cgroup"} {
+		if _, err := os.Stat("/proc/self/ns/" + ns); err != nil {
+			return fmt.Errorf("the kernel has no %s namespaces: %w", ns, err)
+		}
+	}
+	return checkNetfilter()
+}
+
+func canLoad(module string) bool { return exec.Command("modprobe", module).Run() == nil }
+
+// checkNetfilter tries, in a network namespace of its own, what kube-proxy needs.
+func checkNetfilter() error {
+	for _, try := range []struct {
+		what string
+		argv []string
+	}{
+		{"nf_tables (CONFIG_NF_TABLES)", []string{"nft", "add", "table", "ip", "probe"}},
+		{"nat for nf_tables (CONFIG_NFT_NAT)", []string{"nft", "add table ip probe; add chain ip probe c { type nat hook postrouting priority 100; }; add rule ip probe c masquerade"}},
+		{"veth devices (CONFIG_VETH)", []string{"ip", "link", "add", "probe0", "type", "veth", "peer", "name", "probe1"}},
+		{"bridge devices (CONFIG_BRIDGE)", []string{"ip", "link", "add", "probe0", "type", "bridge"}},
+	} {
+		cmd := exec.Command(try.argv[0], try.argv[1:]...)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("the kernel lacks %s: %s: %w: %s", try.what, strings.Join(try.argv, " "), err, strings.TrimSpace(string(out)))
+		}
+	}
+	return nil
+}
+
+// Require finds programs and installs the Debian packages of those that lack.
+func Require(need ...struct{ name, pkg string }) error {
+	missing := map[string]bool{}
+	var names, pkgs []string
+	for _, p := range need {
+		if _, err := exec.LookPath(p.name); err == nil {
+			continue
+		}
+		names = append(names, p.name)
+		if !missing[p.pkg] {
+			missing[p.pkg] = true
+			pkgs = append(pkgs, p.pkg)
+		}
+	}
+	if len(pkgs) == 0 {
+		return nil
+	}
+	lack := fmt.Sprintf("this machine lacks %s (Debian packages %s)", strings.Join(names, ", "), strings.Join(pkgs, ", "))
+	if _, err := exec.LookPath("apt-get"); err != nil {
+		return errors.New(lack + " and has no apt-get to install them with")
+	}
+	fmt.Printf("  .. %s: installing\n", lack)
+	for _, argv := range [][]string{{"update", "-q"}, append([]string{"install", "-q", "-y", "--no-install-recommends"}, pkgs...)} {
+		cmd := exec.Command("apt-get", argv...)
+		cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("%s; apt-get %s: %w:\n%s", lack, argv[0], err, lastLines(string(out), 10))
+		}
+	}
+	for _, n := range names {
+		if _, err := exec.LookPath(n); err != nil {
+			return fmt.Errorf("%s; still not there after the installation: %w", lack, err)
+		}
+	}
+	return nil
+}
+
+func lastLines(s string, n int) string {
+	l := strings.Split(strings.TrimSpace(s), "\n")
+	return strings.Join(l[max(0, len(l)-n):], "\n")
+}

@@ -1,0 +1,19 @@
+#!/bin/sh
+# Builds the lab's images: pause, and kube-proxy with the nft and iptables
+# programs of this machine and the libraries that they load.
+set -eu
+image=$1 bin=$2 version=$3
+"$image" --output "$bin/pause.tar" --ref kproxy.lab/pause:lab --entrypoint /pause "$bin/pause=/pause"
+
+set -- "$bin/kube=/usr/local/bin/kube-proxy"
+for f in /usr/sbin/nft /usr/sbin/xtables-nft-multi /usr/sbin/xtables-legacy-multi; do
+	set -- "$@" "$f=$f"
+done
+for f in $(ldd /usr/sbin/nft /usr/sbin/xtables-nft-multi /usr/sbin/xtables-legacy-multi | grep -o '/[^ ]*' | grep -v ':$' | sort -u) \
+	$(find /usr/lib -path '*/xtables/*.so'); do
+	set -- "$@" "$f=$f"
+done
+for l in iptables iptables-save iptables-restore ip6tables ip6tables-save ip6tables-restore; do
+	set -- "$@" --link "/usr/sbin/$l=xtables-nft-multi"
+done
+exec "$image" --output "$bin/kube-proxy.tar" --ref "kproxy.lab/kube-proxy:$version" --entrypoint /usr/local/bin/kube-proxy "$@"
