@@ -42,6 +42,7 @@ test-lab: build lab-build
 lab-build: tools/bin/image
 	@echo "building Kubernetes $(KUBE_VERSION) and the lab (minutes the first time, seconds after)"
 	cd lab && go build -o bin/kproxy-lab ./cmd/kproxy-lab && go build -ldflags '-s -w' -o bin/pause ./cmd/pause
+	cd lab && GOARCH=$(if $(filter arm64,$(shell go env GOARCH)),amd64,arm64) go build -ldflags '-s -w' -o bin/pause-wrong-arch ./cmd/pause
 	lab/bin/kproxy-lab check
 	cd lab && go build -ldflags '$(KUBE_LDFLAGS)' -o bin/kube ./cmd/kube && ./images.sh ../tools/bin/image bin $(KUBE_VERSION)
 

@@ -4,6 +4,7 @@
 set -eu
 image=$1 bin=$2 version=$3
 "$image" --output "$bin/pause.tar" --ref kproxy.lab/pause:lab --entrypoint /pause "$bin/pause=/pause"
+"$image" --output "$bin/wrong-arch.tar" --ref kproxy.lab/kube-proxy:wrong-arch --entrypoint /usr/local/bin/kube-proxy "$bin/pause-wrong-arch=/usr/local/bin/kube-proxy"
 
 set -- "$bin/kube=/usr/local/bin/kube-proxy"
 for f in /usr/sbin/nft /usr/sbin/xtables-nft-multi /usr/sbin/xtables-legacy-multi; do

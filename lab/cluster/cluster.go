@@ -35,7 +35,10 @@ const (
 	ServiceCIDR    = "10.96.0.0/16"
 	KubeVersion    = "v1.37.2"
 	kubeProxyImage = "kproxy.lab/kube-proxy:" + KubeVersion
-	pauseImage     = "kproxy.lab/pause:lab"
+	// PauseImage holds a pod's namespaces.
+	PauseImage = "kproxy.lab/pause:lab"
+	// WrongArchImage cannot be executed on this CPU.
+	WrongArchImage = "kproxy.lab/kube-proxy:wrong-arch"
 )
 
 // Config says what cluster to make.
@@ -114,7 +117,7 @@ func (c *Cluster) Node(name string) (*machine.Machine, error) { return machine.O
 
 func (c *Cluster) spec(name string) machine.Spec {
 	s := machine.Spec{
-		Lab: c.ID, Name: name, Dir: filepath.Join(c.Dir, name),
+		Lab: c.ID, Name: name, Dir: filepath.Join(c.Dir, name), Program: filepath.Join(c.Bin, "kproxy-lab"),
 		ReadOnly: map[string]string{c.Bin: "/opt/lab"},
 	}
 	if name == ControlPlane {
@@ -255,14 +258,20 @@ func Down(dir string) error {
 // lock keeps two commands from changing one lab at a time. The lock is an
 // abstract socket: it is no file and ends with the process, however it ends.
 func lock(dir string) (func(), error) {
-	l, err := net.Listen("unix", "@kproxy-lab/"+labID(dir)+"/lock")
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("another command is working on the lab in %s", dir)
+	// A process that is being started holds a copy until it executes, so a
+	// lock that was just given back may look taken for a moment.
+	for deadline := time.Now().Add(2 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		l, err := net.Listen("unix", "@kproxy-lab/"+labID(dir)+"/lock")
+		if err == nil {
+			return func() { l.Close() }, nil
+		}
+		if !errors.Is(err, syscall.EADDRINUSE) {
+			return nil, err
+		}
+		if time.Now().After(deadline) {
+			return nil, fmt.Errorf("another command is working on the lab in %s", dir)
+		}
 	}
-	if err != nil {
-		return nil, err
-	}
-	return func() { l.Close() }, nil
 }
 
 func freePort() (string, error) {

@@ -8,6 +8,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/yaml"
 )
 
 // kubeProxyManifest is what kubeadm installs; {MODE} and {IMAGE} are filled in.
@@ -17,7 +21,31 @@ var kubeProxyManifest string
 
 // InstallKubeProxy applies kubeadm's kube-proxy with this lab's mode.
 func (c *Cluster) InstallKubeProxy(ctx context.Context) error {
-	return c.Apply(ctx, strings.NewReplacer("{MODE}", c.Mode, "{IMAGE}", kubeProxyImage).Replace(kubeProxyManifest))
+	return c.Apply(ctx, c.manifest())
+}
+
+func (c *Cluster) manifest() string {
+	return strings.NewReplacer("{MODE}", c.Mode, "{IMAGE}", kubeProxyImage).Replace(kubeProxyManifest)
+}
+
+// KubeProxyObjects are the ConfigMap and the DaemonSet as they are installed.
+func (c *Cluster) KubeProxyObjects() (*corev1.ConfigMap, *appsv1.DaemonSet, error) {
+	config, daemonSet := &corev1.ConfigMap{}, &appsv1.DaemonSet{}
+	for _, document := range strings.Split(c.manifest(), "\n---\n") {
+		var into any
+		switch {
+		case strings.Contains(document, "kind: ConfigMap"):
+			into = config
+		case strings.Contains(document, "kind: DaemonSet"):
+			into = daemonSet
+		default:
+			continue
+		}
+		if err := yaml.UnmarshalStrict([]byte(document), into); err != nil {
+			return nil, nil, fmt.Errorf("the lab's own manifest: %w", err)
+		}
+	}
+	return config, daemonSet, nil
 }
 
 // Apply applies manifests as the admin.

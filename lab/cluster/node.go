@@ -162,7 +162,7 @@ func (c *Cluster) writeNodeFiles(m *machine.Machine, i int) error {
 		CNIConfig:                         cniConfig(i),
 		"/etc/containerd/config.toml": `version = 2
 [plugins."io.containerd.grpc.v1.cri"]
-  sandbox_image = "` + pauseImage + `"
+  sandbox_image = "` + PauseImage + `"
   restrict_oom_score_adj = true
 [plugins."io.containerd.grpc.v1.cri".cni]
   bin_dir = "/usr/lib/cni"

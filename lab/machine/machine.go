@@ -38,6 +38,8 @@ type Spec struct {
 	Lab string
 	// Name is the machine's host name.
 	Name string
+	// Program is the lab's binary; it is the machine's first process.
+	Program string
 	// Dir holds all that the machine writes.
 	Dir string
 	// Bind maps directories of Dir to mount points of the machine that must
@@ -89,7 +91,7 @@ func Start(spec Spec) (*Machine, error) {
 	}
 	defer initLog.Close()
 
-	cmd := exec.Command("/proc/self/exe", InitCommand)
+	cmd := exec.Command(spec.Program, InitCommand)
 	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root"}
 	cmd.Stdout, cmd.Stderr = initLog, initLog
 	cmd.ExtraFiles = append([]*os.File{specRead}, files...)

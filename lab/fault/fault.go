@@ -1,0 +1,235 @@
+// Package fault breaks kube-proxy in a lab on purpose, in ways that have names.
+package fault
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/util/retry"
+
+	appsv1 "k8s.io/api/apps/v1"
+
+	"github.com/kproxy-exporter/kproxy-exporter/lab/cluster"
+	"github.com/kproxy-exporter/kproxy-exporter/lab/machine"
+)
+
+// Fault is a way to break kube-proxy.
+type Fault struct {
+	Name string
+	// Breaks says what it does, for people.
+	Breaks string
+	// Modes are those of kube-proxy in which it applies; all if empty.
+	Modes []string
+	// Cause and Detail are what an exporter must say of the node, and of no other.
+	Cause, Detail string
+	// Everywhere says that it breaks every node.
+	Everywhere bool
+
+	inject func(context.Context, *target) error
+	// heal takes back what the stock installation does not take back.
+	heal func(context.Context, *target) error
+}
+
+// target is the node that is broken and the means to do so.
+type target struct {
+	cluster *cluster.Cluster
+	client  *kubernetes.Clientset
+	node    string
+	machine *machine.Machine
+}
+
+// Find returns the fault of that name.
+func Find(name string) (*Fault, error) {
+	i := slices.IndexFunc(All, func(f Fault) bool { return f.Name == name })
+	if i < 0 {
+		return nil, fmt.Errorf("no fault %q; 'kproxy-lab fault list' has them", name)
+	}
+	return &All[i], nil
+}
+
+// Applies is whether the fault is one in this mode.
+func (f *Fault) Applies(mode string) bool { return len(f.Modes) == 0 || slices.Contains(f.Modes, mode) }
+
+func newTarget(c *cluster.Cluster, node string) (*target, error) {
+	client, err := c.Client()
+	if err != nil {
+		return nil, err
+	}
+	m, err := c.Node(node)
+	if err != nil {
+		return nil, err
+	}
+	return &target{c, client, node, m}, nil
+}
+
+// Inject breaks a node.
+func (f *Fault) Inject(ctx context.Context, c *cluster.Cluster, node string) error {
+	t, err := newTarget(c, node)
+	if err != nil {
+		return err
+	}
+	if err := f.inject(ctx, t); err != nil {
+		return fmt.Errorf("inject %s on %s: %w", f.Name, node, err)
+	}
+	return nil
+}
+
+// Heal takes a fault back: what it did to the node, then kube-proxy as it was
+// installed.
+func (f *Fault) Heal(ctx context.Context, c *cluster.Cluster, node string) error {
+	t, err := newTarget(c, node)
+	if err != nil {
+		return err
+	}
+	if f.heal != nil {
+		if err := f.heal(ctx, t); err != nil {
+			return fmt.Errorf("heal %s on %s: %w", f.Name, node, err)
+		}
+	}
+	if err := t.reinstall(ctx); err != nil {
+		return fmt.Errorf("heal %s on %s: %w", f.Name, node, err)
+	}
+	return nil
+}
+
+// HealAll takes every fault back, on a node, whichever it was.
+func HealAll(ctx context.Context, c *cluster.Cluster, node string) error {
+	for i := range All {
+		if All[i].heal == nil {
+			continue
+		}
+		t, err := newTarget(c, node)
+		if err != nil {
+			return err
+		}
+		if err := All[i].heal(ctx, t); err != nil {
+			return fmt.Errorf("heal %s on %s: %w", All[i].Name, node, err)
+		}
+	}
+	t, err := newTarget(c, node)
+	if err != nil {
+		return err
+	}
+	return t.reinstall(ctx)
+}
+
+const (
+	namespace = "kube-system"
+	name      = "kube-proxy"
+)
+
+// reinstall puts kube-proxy's objects back and, if its pod on the node is not
+// the stock one or not well, replaces the pod.
+func (t *target) reinstall(ctx context.Context) error {
+	wantConfig, wantDaemonSet, err := t.cluster.KubeProxyObjects()
+	if err != nil {
+		return err
+	}
+	if _, err := t.client.AppsV1().DaemonSets(namespace).Get(ctx, name, metav1.GetOptions{}); apierrors.IsNotFound(err) {
+		if err := t.cluster.InstallKubeProxy(ctx); err != nil {
+			return err
+		}
+	}
+	if err := t.editConfig(ctx, func(c *corev1.ConfigMap) { c.Data = wantConfig.Data }); err != nil {
+		return err
+	}
+	if err := t.editDaemonSet(ctx, func(d *appsv1.DaemonSet) {
+		d.Spec.Template.Spec = wantDaemonSet.Spec.Template.Spec
+	}); err != nil {
+		return err
+	}
+	if err := t.deletePod(ctx); err != nil {
+		return err
+	}
+	return t.strategy(ctx, appsv1.RollingUpdateDaemonSetStrategyType)
+}
+
+func (t *target) editConfig(ctx context.Context, edit func(*corev1.ConfigMap)) error {
+	return retry.RetryOnConflict(retry.DefaultRetry, func() error {
+		c, err := t.client.CoreV1().ConfigMaps(namespace).Get(ctx, name, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		edit(c)
+		_, err = t.client.CoreV1().ConfigMaps(namespace).Update(ctx, c, metav1.UpdateOptions{})
+		return err
+	})
+}
+
+// editDaemonSet changes the DaemonSet so that no pod follows until it is
+// deleted: a fault is for one node.
+func (t *target) editDaemonSet(ctx context.Context, edit func(*appsv1.DaemonSet)) error {
+	return retry.RetryOnConflict(retry.DefaultRetry, func() error {
+		d, err := t.client.AppsV1().DaemonSets(namespace).Get(ctx, name, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		d.Spec.UpdateStrategy = appsv1.DaemonSetUpdateStrategy{Type: appsv1.OnDeleteDaemonSetStrategyType}
+		edit(d)
+		_, err = t.client.AppsV1().DaemonSets(namespace).Update(ctx, d, metav1.UpdateOptions{})
+		return err
+	})
+}
+
+func (t *target) strategy(ctx context.Context, kind appsv1.DaemonSetUpdateStrategyType) error {
+	return t.editDaemonSet(ctx, func(d *appsv1.DaemonSet) {
+		d.Spec.UpdateStrategy = appsv1.DaemonSetUpdateStrategy{Type: kind}
+	})
+}
+
+// editPodSpec changes the pod that the DaemonSet makes, and replaces the node's.
+func editPodSpec(edit func(*corev1.PodSpec)) func(context.Context, *target) error {
+	return func(ctx context.Context, t *target) error {
+		if err := t.editDaemonSet(ctx, func(d *appsv1.DaemonSet) { edit(&d.Spec.Template.Spec) }); err != nil {
+			return err
+		}
+		return t.deletePod(ctx)
+	}
+}
+
+// editKubeProxyConfig changes the configuration file, and replaces the node's pod.
+func editKubeProxyConfig(edit func(string) string) func(context.Context, *target) error {
+	return func(ctx context.Context, t *target) error {
+		err := t.editConfig(ctx, func(c *corev1.ConfigMap) { c.Data["config.conf"] = edit(c.Data["config.conf"]) })
+		if err != nil {
+			return err
+		}
+		return t.deletePod(ctx)
+	}
+}
+
+// deletePod deletes the node's kube-proxy pods, scheduled or only meant for it.
+func (t *target) deletePod(ctx context.Context) error {
+	pods, err := t.client.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: "k8s-app=" + name})
+	if err != nil {
+		return err
+	}
+	for _, p := range pods.Items {
+		if p.Spec.NodeName != t.node && p.Spec.NodeName != "" {
+			continue
+		}
+		err := t.client.CoreV1().Pods(namespace).Delete(ctx, p.Name, metav1.DeleteOptions{})
+		if err != nil && !apierrors.IsNotFound(err) {
+			return err
+		}
+	}
+	return nil
+}
+
+// editNode changes the Node object.
+func (t *target) editNode(ctx context.Context, edit func(*corev1.Node)) error {
+	return retry.RetryOnConflict(retry.DefaultRetry, func() error {
+		n, err := t.client.CoreV1().Nodes().Get(ctx, t.node, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		edit(n)
+		_, err = t.client.CoreV1().Nodes().Update(ctx, n, metav1.UpdateOptions{})
+		return err
+	})
+}
