@@ -37,7 +37,7 @@ var All = []Fault{
 	{
 		Name: "sysctl-denied", Breaks: "the ConfigMap wants conntrack limits that a node in a container may not set",
 		Cause: "crash_loop", Detail: "sysctl_denied",
-		inject: editKubeProxyConfig(func(c string) string { return replaceLine(c, "conntrack:", "conntrack: {min: 131072}") }),
+		inject: editKubeProxyConfig(func(c string) string { return replaceLine(c, "conntrack:", "conntrack: {min: 1000000}") }),
 	},
 	{
 		Name: "kubeconfig-missing", Breaks: "the ConfigMap names a kubeconfig that is not there",

@@ -1,0 +1,69 @@
+package cause
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// TestOneCauseOneEverything holds a cause's name to be its file, its test in
+// the sick matrix, its alert, its rule test, its page and its row.
+func TestOneCauseOneEverything(t *testing.T) {
+	var want []string
+	for _, c := range All {
+		want = append(want, c.Name)
+	}
+	sorted := slices.Sorted(slices.Values(want))
+	for _, place := range []struct{ glob, suffix string }{
+		{"*.go", ".go"},
+		{"../../mixin/causes/*.libsonnet", ".libsonnet"},
+		{"../../mixin/tests/*.yaml", ".yaml"},
+		{"../../docs/causes/*.md", ".md"},
+	} {
+		paths, err := filepath.Glob(place.glob)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, p := range paths {
+			name := strings.TrimSuffix(filepath.Base(p), place.suffix)
+			if strings.HasSuffix(name, "_test") || place.suffix == ".go" && (name == "cause" || name == "snapshot") {
+				continue
+			}
+			got = append(got, name)
+		}
+		if !slices.Equal(got, sorted) {
+			t.Errorf("%s holds %v, All holds %v", place.glob, got, sorted)
+		}
+	}
+	for _, list := range []struct{ file, row string }{
+		{"../../README.md", "| `%` |"},
+		{"../../mixin/causes.libsonnet", "'causes/%.libsonnet'"},
+	} {
+		b, err := os.ReadFile(list.file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := -1
+		for _, name := range want {
+			i := strings.Index(string(b), strings.ReplaceAll(list.row, "%", name))
+			if i <= at {
+				t.Errorf("%s does not list %s in the order of rank", list.file, name)
+			}
+			at = i
+		}
+	}
+	for _, c := range All {
+		page, err := os.ReadFile("../../docs/causes/" + c.Name + ".md")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range c.Details {
+			if !strings.Contains(string(page), "| "+d.Name+" |") {
+				t.Errorf("the page of %s does not know detail %s", c.Name, d.Name)
+			}
+		}
+	}
+}
