@@ -16,7 +16,8 @@ KUBE_LDFLAGS := -s -w -X k8s.io/component-base/version.gitVersion=$(KUBE_VERSION
 	-X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=37
 export CGO_ENABLED ?= 0
 
-.PHONY: build image test test-unit test-lab lab-build lab-up lab-down fmt clean
+
+.PHONY: build image mixin test test-unit test-lab lab-build lab-up lab-down fmt clean
 
 build:
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/kproxy-exporter ./cmd/kproxy-exporter
@@ -29,12 +30,26 @@ image: build tools/bin/image
 	tools/bin/image --output bin/kproxy-exporter.tar --ref kproxy.lab/kproxy-exporter:lab --user 65532:65532 \
 		--entrypoint /kproxy-exporter bin/kproxy-exporter=/kproxy-exporter
 
-test: test-unit
+test: test-unit mixin
 
 test-unit:
 	@test -z "$$(gofmt -l cmd collector lab tools | tee /dev/stderr)"
 	go vet ./... && cd lab && go vet ./...
 	CGO_ENABLED=1 go test -race -count=1 ./...
+
+JSONNET := cd tools/jsonnet && go tool
+MIXIN := $(CURDIR)/mixin
+
+tools/bin/promtool:
+	tools/prometheus.sh $(CURDIR)/tools/bin
+
+# Renders the mixin with the selector of the tests, checks and tests it.
+mixin: tools/bin/promtool
+	$(JSONNET) jsonnetfmt --test -n 2 --max-blank-lines 2 --string-style s --comment-style s $$(find $(MIXIN) -name '*.libsonnet')
+	mkdir -p .mixin-out
+	$(JSONNET) jsonnet -J $(MIXIN) -e 'std.manifestYamlDoc(((import "mixin.libsonnet") + { _config+:: { kproxySelector: "job=\"kproxy-exporter\"", clusterLabel: "" } }).prometheusAlerts)' -S >$(CURDIR)/.mixin-out/alerts.yaml
+	tools/bin/promtool check rules --lint=all --lint-fatal .mixin-out/alerts.yaml
+	tools/bin/promtool test rules mixin/tests/*.yaml
 
 test-lab: build lab-build
 	cd lab && go test -count=1 -timeout 40m -v ./matrix
