@@ -18,7 +18,7 @@ var imageReasons = map[string]bool{
 // looked for first: a message may also carry the address that was dialled.
 var (
 	imageNotFound    = regexp.MustCompile(`(?i)\bnot found\b|manifest unknown|name unknown|does not exist|no such manifest|no match for platform`)
-	imageUnreachable = regexp.MustCompile(`(?i)i/o timeout|connection refused|connection reset|no such host|no route to host|network is unreachable|TLS handshake|x509|context deadline exceeded|server misbehaving|\bEOF\b|50[0234] |toomanyrequests|429`)
+	imageUnreachable = regexp.MustCompile(`(?i)i/o timeout|connection refused|connection reset|no such host|no route to host|network is unreachable|TLS handshake|x509|context deadline exceeded|server misbehaving|HTTP response to HTTPS client|\bEOF\b|50[0234] |toomanyrequests|429`)
 	sandboxImage     = regexp.MustCompile(`(?i)failed to (get|pull) sandbox image|failed pulling image.*pause|sandbox image`)
 )
 

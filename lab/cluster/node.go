@@ -169,7 +169,9 @@ func (c *Cluster) writeNodeFiles(m *machine.Machine, i int) error {
 [plugins."io.containerd.grpc.v1.cri".registry]
   config_path = "/etc/containerd/certs.d"
 `,
-		"/etc/containerd/certs.d/" + RegistryPort + "/hosts.toml": `server = "http://` + RegistryPort + `"` + "\n",
+		"/etc/containerd/certs.d/" + RegistryPort + "/hosts.toml": "[host.\"http://" + RegistryPort + "\"]\n  capabilities = [\"pull\", \"resolve\"]\n",
+		// Nobody answers here; the host's resolver is not for the lab.
+		"/etc/resolv.conf": "nameserver 10.99.0.1\n",
 	}
 	for name, text := range files {
 		if err := m.WriteFile(name, []byte(text), 0o600); err != nil {
