@@ -18,8 +18,9 @@ import (
 )
 
 const (
-	faultTaint = "kproxy-lab/fault"
-	quotaName  = "kproxy-lab-fault"
+	// faultMark is the key of taints and labels that a fault sets.
+	faultMark = "kproxy-lab/fault"
+	quotaName = "kproxy-lab-fault"
 )
 
 // All are the faults, those that are quick to take back first.
@@ -108,7 +109,7 @@ var All = []Fault{
 				return err
 			}
 			if err := t.editNode(ctx, func(n *corev1.Node) {
-				n.Spec.Taints = append(n.Spec.Taints, corev1.Taint{Key: faultTaint, Effect: corev1.TaintEffectNoExecute})
+				n.Spec.Taints = append(n.Spec.Taints, corev1.Taint{Key: faultMark, Effect: corev1.TaintEffectNoExecute})
 			}); err != nil {
 				return err
 			}
@@ -118,7 +119,7 @@ var All = []Fault{
 			return t.editNode(ctx, func(n *corev1.Node) {
 				var keep []corev1.Taint
 				for _, taint := range n.Spec.Taints {
-					if taint.Key != faultTaint {
+					if taint.Key != faultMark {
 						keep = append(keep, taint)
 					}
 				}
@@ -127,14 +128,16 @@ var All = []Fault{
 		},
 	},
 	{
-		Name: "node-label-gone", Breaks: "the node lost the label kubernetes.io/os that the DaemonSet selects by",
+		Name: "selector-mismatch", Breaks: "the DaemonSet selects a label that every node has but this one",
 		Cause: "missing_on_node", Detail: "selector",
 		inject: func(ctx context.Context, t *target) error {
-			return t.editNode(ctx, func(n *corev1.Node) { delete(n.Labels, corev1.LabelOSStable) })
+			// Not kubernetes.io/os: the kubelet puts that back by itself.
+			if err := t.labelOthers(ctx, true); err != nil {
+				return err
+			}
+			return t.editDaemonSet(ctx, func(d *appsv1.DaemonSet) { d.Spec.Template.Spec.NodeSelector[faultMark] = "" })
 		},
-		heal: func(ctx context.Context, t *target) error {
-			return t.editNode(ctx, func(n *corev1.Node) { n.Labels[corev1.LabelOSStable] = "linux" })
-		},
+		heal: func(ctx context.Context, t *target) error { return t.labelOthers(ctx, false) },
 	},
 	{
 		Name: "does-not-fit", Breaks: "the pod asks for more CPU than the node has",
@@ -171,9 +174,9 @@ var All = []Fault{
 			return t.client.AppsV1().DaemonSets(namespace).Delete(ctx, name, metav1.DeleteOptions{})
 		},
 	},
-	kubeletThreshold("memory-pressure", "memory", "memory.available: 100%"),
-	kubeletThreshold("disk-pressure", "disk", "nodefs.available: 100%"),
-	kubeletThreshold("pid-pressure", "pid", "pid.available: 100%"),
+	kubeletThreshold("memory-pressure", "memory", "memory.available: 99.99%"),
+	kubeletThreshold("disk-pressure", "disk", "nodefs.available: 99.99%"),
+	kubeletThreshold("pid-pressure", "pid", "pid.available: 99.99%"),
 	{
 		Name: "network-plugin-gone", Breaks: "the node's CNI configuration is moved away",
 		Cause: "node_not_ready", Detail: "not_ready",

@@ -233,3 +233,28 @@ func (t *target) editNode(ctx context.Context, edit func(*corev1.Node)) error {
 		return err
 	})
 }
+
+// labelOthers sets or removes the fault's label on every node but this one.
+func (t *target) labelOthers(ctx context.Context, set bool) error {
+	nodes, err := t.client.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return err
+	}
+	for _, n := range nodes.Items {
+		if n.Name == t.node {
+			continue
+		}
+		other := *t
+		other.node = n.Name
+		if err := other.editNode(ctx, func(n *corev1.Node) {
+			if set {
+				n.Labels[faultMark] = ""
+			} else {
+				delete(n.Labels, faultMark)
+			}
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
