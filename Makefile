@@ -17,7 +17,7 @@ KUBE_LDFLAGS := -s -w -X k8s.io/component-base/version.gitVersion=$(KUBE_VERSION
 export CGO_ENABLED ?= 0
 
 
-.PHONY: build image mixin test test-unit test-lab lab-build lab-up lab-down fmt clean
+.PHONY: build image mixin test test-unit test-lab lab-build lab-up lab-down demo fmt clean
 
 build:
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/kproxy-exporter ./cmd/kproxy-exporter
@@ -53,6 +53,16 @@ mixin: tools/bin/promtool
 
 test-lab: build lab-build
 	cd lab && go test -count=1 -timeout 40m -v ./matrix
+
+# The mixin for the demo: every alert waits 5s, and so do upstream's.
+.mixin-out/demo.yaml: $(shell find mixin -name '*.libsonnet')
+	mkdir -p .mixin-out
+	$(JSONNET) jsonnet -J $(MIXIN) -e 'std.manifestYamlDoc(((import "mixin.libsonnet") + { _config+:: { kproxySelector: "job=\"kproxy-exporter\"", clusterLabel: "", forAll: "5s", window: "10s" } }).prometheusAlerts)' -S >$(CURDIR)/$@
+
+demo: image lab-build .mixin-out/demo.yaml
+	tools/prometheus.sh lab/bin
+	lab/bin/kproxy-lab --lab .lab-demo down
+	lab/bin/kproxy-lab --lab .lab-demo demo --rules .mixin-out/demo.yaml
 
 lab-build: tools/bin/image
 	@echo "building Kubernetes $(KUBE_VERSION) and the lab (minutes the first time, seconds after)"

@@ -79,6 +79,15 @@ func (c *Cluster) stateFile() string { return filepath.Join(c.Dir, "lab.json") }
 // Kubeconfig is the path of an admin's kubeconfig that works from the host.
 func (c *Cluster) Kubeconfig() string { return filepath.Join(c.Dir, "kubeconfig") }
 
+// AdminKubeconfig renders an admin's kubeconfig for the API at server.
+func (c *Cluster) AdminKubeconfig(server string) ([]byte, error) {
+	pki, err := c.pki()
+	if err != nil {
+		return nil, err
+	}
+	return pki.clientKubeconfig(server, "kubernetes-admin", "system:masters")
+}
+
 func (c *Cluster) save() error {
 	b, err := json.MarshalIndent(c, "", "  ")
 	if err != nil {

@@ -164,6 +164,11 @@ func (c *Cluster) WaitAPI(ctx context.Context, cp *machine.Machine, timeout time
 	})
 }
 
+// WaitService waits until ok, and blames the service if it ends before.
+func (c *Cluster) WaitService(ctx context.Context, m *machine.Machine, service string, timeout time.Duration, ok func(context.Context) error) error {
+	return c.waitFor(ctx, timeout, []component{{m, service}}, ok)
+}
+
 // component names a service on a machine, to be blamed when a wait fails.
 type component struct {
 	m       *machine.Machine

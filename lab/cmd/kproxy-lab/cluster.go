@@ -11,6 +11,7 @@ import (
 	"github.com/alecthomas/kingpin/v2"
 
 	"github.com/kproxy-exporter/kproxy-exporter/lab/cluster"
+	"github.com/kproxy-exporter/kproxy-exporter/lab/demo"
 )
 
 // binDir is where this binary and all that it starts were built.
@@ -99,4 +100,24 @@ func kubectlCommand(app *kingpin.Application, lab *string) (string, func() error
 func checkCommand(app *kingpin.Application, _ *string) (string, func() error) {
 	cmd := app.Command("check", "Check that this machine can run a lab; install what apt has.")
 	return cmd.FullCommand(), cluster.Preflight
+}
+
+func demoCommand(app *kingpin.Application, lab *string) (string, func() error) {
+	cmd := app.Command("demo", "Break kube-proxy in several ways and show which alert says what.")
+	mode := cmd.Flag("mode", "kube-proxy's mode.").Default("nftables").String()
+	root := cmd.Flag("root", "The repository.").Default(".").String()
+	rules := cmd.Flag("rules", "The mixin's rules, rendered with short times.").Required().String()
+	keep := cmd.Flag("keep", "Leave everything running.").Envar("DEMO_KEEP").Bool()
+	return cmd.FullCommand(), func() error {
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+		defer stop()
+		bin, err := binDir()
+		if err != nil {
+			return err
+		}
+		return demo.Run(ctx, demo.Config{
+			Config: cluster.Config{Dir: *lab, Bin: bin, Nodes: 2, Mode: *mode},
+			Root:   *root, Rules: *rules, Keep: *keep,
+		}, os.Stdout, progress())
+	}
 }
