@@ -1,0 +1,346 @@
+package collector
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"os"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/go-kit/log"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/prometheus/common/expfmt"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes/fake"
+	k8stesting "k8s.io/client-go/testing"
+	"k8s.io/klog/v2"
+)
+
+// begin is when a synctest bubble's clock starts.
+var begin = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
+
+var update = flag.Bool("update", false, "write the golden file")
+
+var old = metav1.NewTime(begin.Add(-24 * time.Hour))
+
+func node(name string, change ...func(*corev1.Node)) *corev1.Node {
+	n := &corev1.Node{
+		ObjectMeta: metav1.ObjectMeta{Name: name, CreationTimestamp: old, Labels: map[string]string{corev1.LabelOSStable: "linux"}},
+		Status: corev1.NodeStatus{Conditions: []corev1.NodeCondition{
+			{Type: corev1.NodeReady, Status: corev1.ConditionTrue, LastTransitionTime: old},
+			{Type: corev1.NodeMemoryPressure, Status: corev1.ConditionFalse, LastTransitionTime: old},
+		}},
+	}
+	for _, c := range change {
+		c(n)
+	}
+	return n
+}
+
+func pod(onNode string, change ...func(*corev1.Pod)) *corev1.Pod {
+	p := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: "kube-proxy-" + onNode, Namespace: "kube-system", UID: "uid-" + "x", CreationTimestamp: old, Labels: map[string]string{"k8s-app": "kube-proxy"}},
+		Spec:       corev1.PodSpec{NodeName: onNode, Containers: []corev1.Container{{Name: "kube-proxy"}}},
+		Status: corev1.PodStatus{
+			Phase:             corev1.PodRunning,
+			Conditions:        []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: old}},
+			ContainerStatuses: []corev1.ContainerStatus{{Name: "kube-proxy", Ready: true, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: old}}}},
+		},
+	}
+	for _, c := range change {
+		c(p)
+	}
+	return p
+}
+
+func daemonSet(name, label string, change ...func(*appsv1.DaemonSet)) *appsv1.DaemonSet {
+	d := &appsv1.DaemonSet{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "kube-system", CreationTimestamp: old},
+		Spec: appsv1.DaemonSetSpec{Template: corev1.PodTemplateSpec{
+			ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"k8s-app": label}},
+			Spec:       corev1.PodSpec{NodeSelector: map[string]string{corev1.LabelOSStable: "linux"}, Tolerations: []corev1.Toleration{{Operator: corev1.TolerationOpExists}}},
+		}},
+	}
+	for _, c := range change {
+		c(d)
+	}
+	return d
+}
+
+// watching runs test with a Cluster that has read the objects.
+func watching(t *testing.T, objects []runtime.Object, test func(*Cluster, *fake.Clientset)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		client := fake.NewClientset(objects...)
+		c, err := NewCluster(Config{
+			Client: client, Namespace: "kube-system", Selectors: []string{"k8s-app=kube-proxy"},
+			StaleAfter: time.Minute, Logger: log.NewNopLogger(), Klog: klog.Background(),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { c.Run(ctx); close(done) }()
+		synctest.Wait()
+		if ok, lacks := c.Ready(); !ok {
+			t.Fatalf("not ready: %s", lacks)
+		}
+		test(c, client)
+		cancel()
+		<-done
+	})
+}
+
+func nodeReport(t *testing.T, c *Cluster, name string) NodeReport {
+	t.Helper()
+	for _, n := range c.Report().Nodes {
+		if n.Node == name {
+			return n
+		}
+	}
+	t.Fatalf("no report of %s", name)
+	return NodeReport{}
+}
+
+func TestExposition(t *testing.T) {
+	crashing := func(p *corev1.Pod) {
+		p.Status.Conditions[0].Status = corev1.ConditionFalse
+		p.Status.ContainerStatuses[0] = corev1.ContainerStatus{Name: "kube-proxy", RestartCount: 4,
+			State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff"}},
+			LastTerminationState: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{
+				ContainerID: "c1", ExitCode: 1, StartedAt: old, FinishedAt: metav1.NewTime(old.Add(time.Second)),
+			}},
+		}
+	}
+	watching(t, []runtime.Object{
+		node("n1"), pod("n1"), node("n2"), pod("n2", crashing), node("n3"),
+		node("n4", func(n *corev1.Node) { n.Labels[corev1.LabelOSStable] = "windows" }),
+		daemonSet("kube-proxy", "kube-proxy"),
+	}, func(c *Cluster, _ *fake.Clientset) {
+		// The pod of n3 has been missing for longer than a rollout lasts.
+		c.snapshots(time.Now())
+		time.Sleep(40 * time.Second)
+		registry := prometheus.NewPedanticRegistry()
+		registry.MustRegister(c)
+		if *update {
+			writeGolden(t, registry)
+		}
+		golden, err := os.Open("testdata/metrics.prom")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer golden.Close()
+		if err := testutil.GatherAndCompare(registry, golden); err != nil {
+			t.Error(err)
+		}
+		if problems, err := testutil.GatherAndLint(registry); err != nil || len(problems) > 0 {
+			t.Errorf("lint: %v %v", problems, err)
+		}
+	})
+}
+
+func writeGolden(t *testing.T, registry *prometheus.Registry) {
+	t.Helper()
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	encoder := expfmt.NewEncoder(&b, expfmt.NewFormat(expfmt.TypeTextPlain))
+	for _, f := range families {
+		if err := encoder.Encode(f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile("testdata/metrics.prom", b.Bytes(), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestLogNamesTheCrash(t *testing.T) {
+	// The fake API answers every log request with "fake logs": a line that
+	// decides nothing.
+	watching(t, []runtime.Object{node("n1"), daemonSet("kube-proxy", "kube-proxy"), pod("n1")}, func(c *Cluster, client *fake.Clientset) {
+		p := pod("n1", func(p *corev1.Pod) {
+			p.Status.ContainerStatuses[0] = corev1.ContainerStatus{Name: "kube-proxy", RestartCount: 4,
+				State:                corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff"}},
+				LastTerminationState: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ContainerID: "c1", ExitCode: 1}},
+			}
+		})
+		for i := range 5 { // the same container in many updates
+			p.Labels["x"] = string(rune('a' + i))
+			if _, err := client.CoreV1().Pods("kube-system").Update(t.Context(), p, metav1.UpdateOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+		}
+		if n := logRequests(client); n != 1 {
+			t.Errorf("the log of one container was asked for %d times", n)
+		}
+		r := nodeReport(t, c, "n1")
+		if r.Primary == nil || r.Primary.Cause != "crash_loop" || r.Primary.Detail != "other" {
+			t.Errorf("primary is %+v", r.Primary)
+		}
+		p.Status.ContainerStatuses[0].LastTerminationState.Terminated.ContainerID = "c2"
+		if _, err := client.CoreV1().Pods("kube-system").Update(t.Context(), p, metav1.UpdateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if n := logRequests(client); n != 2 {
+			t.Errorf("the logs of two containers were asked for %d times", n)
+		}
+	})
+}
+
+func logRequests(client *fake.Clientset) int {
+	n := 0
+	for _, a := range client.Actions() {
+		if a.GetSubresource() == "log" {
+			n++
+		}
+	}
+	return n
+}
+
+func TestLostSourceAgesAndComesBack(t *testing.T) {
+	watching(t, []runtime.Object{node("n1"), pod("n1"), daemonSet("kube-proxy", "kube-proxy")}, func(c *Cluster, _ *fake.Clientset) {
+		contact := c.nodesContact()
+		contact.failed(errors.New("connection refused"))
+		time.Sleep(59 * time.Second)
+		if r := nodeReport(t, c, "n1"); r.Healthy == nil || len(r.Unknown) > 0 {
+			t.Errorf("forgotten too early: %+v", r)
+		}
+		time.Sleep(2 * time.Second)
+		r := nodeReport(t, c, "n1")
+		if r.Healthy != nil || r.Expected != nil || !strings.Contains(strings.Join(r.Unknown, " "), "node_not_ready") {
+			t.Errorf("what is a minute old is still believed: %+v", r)
+		}
+		contact.succeeded(time.Millisecond)
+		if r := nodeReport(t, c, "n1"); r.Healthy == nil || len(r.Unknown) > 0 {
+			t.Errorf("it did not come back: %+v", r)
+		}
+	})
+}
+
+func (c *Cluster) nodesContact() *contact { return c.readers[0].contact }
+
+func TestForbiddenReaderIsUnknownNotZero(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client := fake.NewClientset(node("n1"), daemonSet("kube-proxy", "kube-proxy"))
+		refuse := func(k8stesting.Action) (bool, runtime.Object, error) {
+			return true, nil, errors.New("pods is forbidden")
+		}
+		client.PrependReactor("list", "pods", refuse)
+		client.PrependWatchReactor("pods", k8stesting.DefaultWatchReactor(nil, errors.New("pods is forbidden")))
+		c, err := NewCluster(Config{Client: client, Namespace: "kube-system", Selectors: []string{"k8s-app=kube-proxy"}, StaleAfter: time.Minute, Logger: log.NewNopLogger(), Klog: klog.Background()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { c.Run(ctx); close(done) }()
+		time.Sleep(2 * time.Minute)
+		if ok, lacks := c.Ready(); ok || lacks != "pods" {
+			t.Errorf("ready is %v, lacks %q", ok, lacks)
+		}
+		r := nodeReport(t, c, "n1")
+		for _, want := range []string{"missing_on_node", "image_pull", "crash_loop"} {
+			if !strings.Contains(strings.Join(r.Unknown, " "), want) {
+				t.Errorf("%s is judged without pods: %+v", want, r)
+			}
+		}
+		cancel()
+		<-done
+	})
+}
+
+func TestExpected(t *testing.T) {
+	replaced := daemonSet("cilium", "cilium")
+	fargate := node("n1", func(n *corev1.Node) { n.Labels["eks.amazonaws.com/compute-type"] = "fargate" })
+	k3s := node("n1", func(n *corev1.Node) { n.Status.NodeInfo.KubeletVersion = "v1.37.2+k3s1" })
+	mirror := pod("n2", func(p *corev1.Pod) { p.Annotations = map[string]string{mirrorAnnotation: "x"} })
+	notEdge := daemonSet("kube-proxy", "kube-proxy", func(d *appsv1.DaemonSet) {
+		d.Spec.Template.Spec.Affinity = &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{
+			NodeSelectorTerms: []corev1.NodeSelectorTerm{{MatchExpressions: []corev1.NodeSelectorRequirement{{Key: "edge", Operator: corev1.NodeSelectorOpDoesNotExist}}}},
+		}}}
+	})
+	for _, tc := range []struct {
+		name    string
+		objects []runtime.Object
+		yes     bool
+		reason  string
+	}{
+		{"a DaemonSet", []runtime.Object{node("n1"), daemonSet("kube-proxy", "kube-proxy")}, true, "daemonset"},
+		{"nothing at all", []runtime.Object{node("n1")}, true, "default"},
+		{"Cilium alone", []runtime.Object{node("n1"), replaced}, false, "cilium"},
+		{"Cilium beside kube-proxy", []runtime.Object{node("n1"), replaced, daemonSet("kube-proxy", "kube-proxy")}, true, "daemonset"},
+		{"k3s", []runtime.Object{k3s}, false, "embedded"},
+		{"Fargate", []runtime.Object{fargate, daemonSet("kube-proxy", "kube-proxy")}, false, "virtual_node"},
+		{"static pods elsewhere", []runtime.Object{node("n1"), node("n2"), mirror}, true, "static_pod"},
+		{"a kind of node that is left out", []runtime.Object{node("n1", func(n *corev1.Node) { n.Labels["edge"] = "" }), notEdge}, false, "excluded"},
+		{"a node that is not left out", []runtime.Object{node("n1"), notEdge}, true, "daemonset"},
+		{"a label that lacks", []runtime.Object{node("n1", func(n *corev1.Node) { delete(n.Labels, corev1.LabelOSStable) }), notEdge}, true, "daemonset"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			watching(t, tc.objects, func(c *Cluster, _ *fake.Clientset) {
+				r := nodeReport(t, c, "n1")
+				if r.Expected == nil || *r.Expected != tc.yes || r.Reason != tc.reason {
+					t.Errorf("got %+v, want %v %s", r, tc.yes, tc.reason)
+				}
+			})
+		})
+	}
+}
+
+func TestGoneNodeIsForgotten(t *testing.T) {
+	watching(t, []runtime.Object{node("n1"), node("n2"), pod("n2"), daemonSet("kube-proxy", "kube-proxy")}, func(c *Cluster, client *fake.Clientset) {
+		c.Report()
+		if err := client.CoreV1().Nodes().Delete(t.Context(), "n1", metav1.DeleteOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if r := c.Report(); len(r.Nodes) != 1 || r.Nodes[0].Node != "n2" {
+			t.Errorf("nodes are %+v", r.Nodes)
+		}
+		if len(c.presence.gone) != 0 || len(c.history.since) != 0 {
+			t.Errorf("left behind: %v %v", c.presence.gone, c.history.since)
+		}
+	})
+}
+
+func TestPresence(t *testing.T) {
+	p := newPresence()
+	at := func(s int) time.Time { return begin.Add(time.Duration(s) * time.Second) }
+	live := &podRow{node: "n1"}
+	dying := &podRow{node: "n1"}
+	dying.status.Deleting = true
+	if got := p.goneSince("n1", at(0)); got != at(0) {
+		t.Errorf("never seen: gone since %v", got)
+	}
+	p.podChanged(nil, live, at(1))
+	if got := p.goneSince("n1", at(2)); !got.IsZero() {
+		t.Errorf("it is there: gone since %v", got)
+	}
+	p.podChanged(live, dying, at(3))
+	p.podChanged(dying, nil, at(5))
+	if got := p.goneSince("n1", at(9)); got != at(3) {
+		t.Errorf("gone since %v, want when it began to go", got)
+	}
+}
+
+func TestBadSelectors(t *testing.T) {
+	for _, s := range [][]string{nil, {""}, {"a in"}} {
+		if _, err := NewCluster(Config{Client: fake.NewClientset(), Selectors: s}); err == nil {
+			t.Errorf("selectors %q are taken", s)
+		}
+	}
+}
