@@ -155,6 +155,35 @@ func TestSickMatrix(t *testing.T) {
 	}
 }
 
+// boundary is a node at the edge of a cause.
+type boundary struct {
+	name   string
+	change func(*Snapshot)
+	want   State
+	detail string
+}
+
+// atBoundary judges a healthy node after each change by one cause alone.
+func atBoundary(t *testing.T, c Cause, table []boundary) {
+	t.Helper()
+	for _, tc := range table {
+		t.Run(tc.name, func(t *testing.T) {
+			s := healthySnapshot()
+			tc.change(s)
+			v := c.Eval(s)
+			if v.State != tc.want {
+				t.Fatalf("%+v, want state %v", v, tc.want)
+			}
+			if tc.detail != "" && (len(v.Findings) != 1 || v.Findings[0].Detail != tc.detail) {
+				t.Errorf("%+v, want detail %s", v.Findings, tc.detail)
+			}
+			if v.State == Unknown && v.Lacks == "" {
+				t.Error("it does not say what it lacks")
+			}
+		})
+	}
+}
+
 func TestNothingObservedIsUnknown(t *testing.T) {
 	j := Judge(&Snapshot{Now: now, Name: "n1"})
 	for i, v := range j.Verdicts {

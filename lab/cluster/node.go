@@ -169,7 +169,7 @@ func (c *Cluster) writeNodeFiles(m *machine.Machine, i int) error {
 [plugins."io.containerd.grpc.v1.cri".registry]
   config_path = "/etc/containerd/certs.d"
 `,
-		"/etc/containerd/certs.d/" + RegistryPort + "/hosts.toml": "[host.\"http://" + RegistryPort + "\"]\n  capabilities = [\"pull\", \"resolve\"]\n",
+		"/etc/containerd/certs.d/" + RegistryPort + "/hosts.toml": "server = \"http://" + RegistryPort + "\"\n[host.\"http://" + RegistryPort + "\"]\n  capabilities = [\"pull\", \"resolve\"]\n",
 		// Nobody answers here; the host's resolver is not for the lab.
 		"/etc/resolv.conf": "nameserver 10.99.0.1\n",
 	}
@@ -219,6 +219,11 @@ func RestartService(m *machine.Machine, name string) error {
 	if err := m.StopService(name, syscall.SIGKILL); err != nil {
 		return err
 	}
+	return StartService(m, name)
+}
+
+// StartService starts a service that was stopped, as it was.
+func StartService(m *machine.Machine, name string) error {
 	return m.StartService(machine.Service{Name: name})
 }
 

@@ -7,18 +7,17 @@ import (
 	"context"
 	_ "embed"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
-	"path/filepath"
 	"sort"
 	"strings"
 	"time"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
 	"github.com/kproxy-exporter/kproxy-exporter/lab/cluster"
+	"github.com/kproxy-exporter/kproxy-exporter/lab/exporter"
 	"github.com/kproxy-exporter/kproxy-exporter/lab/fault"
 	"github.com/kproxy-exporter/kproxy-exporter/lab/machine"
 )
@@ -48,10 +47,14 @@ type Config struct {
 	Rules string
 	// Keep leaves everything running.
 	Keep bool
+	// Picture is where what was printed is drawn as SVG; nowhere if empty.
+	Picture string
 }
 
 // Run runs the demo; an error says that a fault was not named right.
 func Run(ctx context.Context, cfg Config, out io.Writer, p *cluster.Progress) (err error) {
+	var printed strings.Builder
+	out = io.MultiWriter(out, &printed)
 	cfg.Forwards = map[string]string{"prometheus": prometheusPort}
 	c, err := cluster.Up(ctx, cfg.Config, p)
 	if !cfg.Keep {
@@ -65,7 +68,7 @@ func Run(ctx context.Context, cfg Config, out io.Writer, p *cluster.Progress) (e
 		return err
 	}
 	var home string
-	if err := p.Step("install the exporter from deploy/cluster.yaml", func() error { home, err = installExporter(ctx, c, cfg.Root); return err }); err != nil {
+	if err := p.Step("install the exporter from deploy/cluster.yaml", func() error { _, home, err = exporter.Install(ctx, c, cfg.Root); return err }); err != nil {
 		return err
 	}
 	if err := p.Step("start Prometheus with the mixin and the upstream alerts", func() error { return startPrometheus(ctx, c, cfg.Rules) }); err != nil {
@@ -84,7 +87,7 @@ func Run(ctx context.Context, cfg Config, out io.Writer, p *cluster.Progress) (e
 		}
 		rows = append(rows, r)
 	}
-	err = table(out, rows)
+	err = errors.Join(table(out, rows), writePicture(cfg.Picture, printed.String()))
 	if cfg.Keep {
 		fmt.Fprintf(out, "\nStill running: Prometheus http://%s\n  KUBECONFIG=%s\n  end it with: make lab-down LAB=%s\n", c.Listen["prometheus"], c.Kubeconfig(), c.Dir)
 	}
@@ -99,48 +102,6 @@ func victim(c *cluster.Cluster, home string) string {
 		}
 	}
 	return home
-}
-
-func installExporter(ctx context.Context, c *cluster.Cluster, root string) (node string, err error) {
-	image, err := os.ReadFile(filepath.Join(root, "bin/kproxy-exporter.tar"))
-	if err != nil {
-		return "", fmt.Errorf("%w; run 'make image'", err)
-	}
-	for i := 1; i <= c.NodeCount; i++ {
-		m, err := c.Node(cluster.NodeName(i))
-		if err != nil {
-			return "", err
-		}
-		const path = "/run/kproxy-exporter.tar"
-		if err := m.WriteFile(path, image, 0o600); err != nil {
-			return "", err
-		}
-		if err := c.LoadImage(m, path); err != nil {
-			return "", err
-		}
-	}
-	manifest, err := os.ReadFile(filepath.Join(root, "deploy/cluster.yaml"))
-	if err != nil {
-		return "", err
-	}
-	if err := c.Apply(ctx, string(manifest)); err != nil {
-		return "", err
-	}
-	if _, err := c.Kubectl(ctx, "", "-n", "kproxy-exporter", "rollout", "status", "deployment/kproxy-exporter", "--timeout=60s"); err != nil {
-		return "", err
-	}
-	client, err := c.Client()
-	if err != nil {
-		return "", err
-	}
-	pods, err := client.CoreV1().Pods("kproxy-exporter").List(ctx, metav1.ListOptions{})
-	if err != nil {
-		return "", err
-	}
-	if len(pods.Items) != 1 {
-		return "", fmt.Errorf("%d pods of the exporter", len(pods.Items))
-	}
-	return pods.Items[0].Spec.NodeName, nil
 }
 
 func startPrometheus(ctx context.Context, c *cluster.Cluster, rules string) error {

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -81,6 +82,21 @@ func (m *Machine) StopService(name string, signal syscall.Signal) error {
 		return fmt.Errorf("%s: stop %s: %w", m.Spec.Name, name, err)
 	}
 	return nil
+}
+
+// SignalService sends a signal to a service and does not wait.
+func (m *Machine) SignalService(name string, signal syscall.Signal) error {
+	states, err := m.Services()
+	if err != nil {
+		return err
+	}
+	for _, s := range states {
+		if s.Name == name && s.Running {
+			_, err := m.Run("kill", fmt.Sprintf("-%d", signal), strconv.Itoa(s.PID))
+			return err
+		}
+	}
+	return fmt.Errorf("%s: %s does not run", m.Spec.Name, name)
 }
 
 // Services lists what was started.

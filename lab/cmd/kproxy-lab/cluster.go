@@ -108,6 +108,7 @@ func demoCommand(app *kingpin.Application, lab *string) (string, func() error) {
 	root := cmd.Flag("root", "The repository.").Default(".").String()
 	rules := cmd.Flag("rules", "The mixin's rules, rendered with short times.").Required().String()
 	keep := cmd.Flag("keep", "Leave everything running.").Envar("DEMO_KEEP").Bool()
+	picture := cmd.Flag("picture", "Draw what was printed as SVG into this file.").Envar("DEMO_PICTURE").String()
 	return cmd.FullCommand(), func() error {
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
@@ -117,7 +118,7 @@ func demoCommand(app *kingpin.Application, lab *string) (string, func() error) {
 		}
 		return demo.Run(ctx, demo.Config{
 			Config: cluster.Config{Dir: *lab, Bin: bin, Nodes: 2, Mode: *mode},
-			Root:   *root, Rules: *rules, Keep: *keep,
+			Root:   *root, Rules: *rules, Keep: *keep, Picture: *picture,
 		}, os.Stdout, progress())
 	}
 }

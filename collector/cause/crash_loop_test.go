@@ -1,0 +1,48 @@
+package cause
+
+import (
+	"testing"
+	"time"
+)
+
+func TestCrashLoop(t *testing.T) {
+	// restarted is a container that runs again after a run that ended.
+	restarted := func(restarts int32, ran, running time.Duration) func(*Snapshot) {
+		return func(s *Snapshot) {
+			p := &s.Pods.List[0]
+			p.Container = &Container{Ready: true, Restarts: restarts, Started: now.Add(-running), Last: &Termination{
+				ContainerID: "c", ExitCode: 1, Started: now.Add(-running - ran), Finished: now.Add(-running),
+			}}
+			p.Log = &Log{ContainerID: "c"}
+		}
+	}
+	ended := func(ago time.Duration) func(*Snapshot) {
+		return func(s *Snapshot) {
+			restarted(2, time.Second, ago)(s)
+			s.Pods.List[0].Container.Started = time.Time{}
+		}
+	}
+	atBoundary(t, crashLoop, []boundary{
+		{"restarted once", restarted(1, time.Second, time.Second), Inactive, ""},
+		{"restarted twice", restarted(2, time.Second, time.Second), Active, "other"},
+		{"ran just short of a long run", restarted(2, crashRun-time.Second, time.Second), Active, "other"},
+		{"ran long", restarted(2, crashRun, time.Second), Inactive, ""},
+		{"not yet stable", restarted(2, time.Second, stableRun-time.Second), Active, "other"},
+		{"stable", restarted(2, time.Second, stableRun), Inactive, ""},
+		{"shorter than twice its predecessor", restarted(2, 3*time.Minute, 6*time.Minute-time.Second), Active, "other"},
+		{"twice as long as its predecessor", restarted(2, 3*time.Minute, 6*time.Minute), Inactive, ""},
+		{"ended a while ago", ended(crashRun - time.Second), Active, "other"},
+		{"ended long ago", ended(crashRun), Inactive, ""},
+		{"waits for its image after it ran", func(s *Snapshot) {
+			ended(time.Second)(s)
+			s.Pods.List[0].Container.WaitingReason = "ImagePullBackOff"
+		}, Inactive, ""},
+		{"a log that names another cause", func(s *Snapshot) { crashing(s, "prerequisite_missing/ip_vs", 1) }, Active, "other"},
+		{"SIGTERM without a failed probe", func(s *Snapshot) { crashing(s, "", 2) }, Active, "killed"},
+		{"a probe that failed long before", func(s *Snapshot) {
+			crashing(s, "", 2).Events = []Event{{Reason: "Unhealthy", Message: "Liveness probe failed", Time: now.Add(-time.Hour)}}
+		}, Active, "killed"},
+		{"its log is being read", func(s *Snapshot) { crashing(s, "", 1).Log = nil }, Unknown, ""},
+		{"no pods were read", func(s *Snapshot) { s.Pods = nil }, Unknown, ""},
+	})
+}

@@ -1,0 +1,26 @@
+package cause
+
+import (
+	"testing"
+	"time"
+)
+
+func TestNodeNotReady(t *testing.T) {
+	ready := func(status string, age time.Duration) func(*Snapshot) {
+		return func(s *Snapshot) {
+			s.Node.Created = now.Add(-age)
+			if s.Node.Ready.Status = status; status == "" {
+				s.Node.Ready = nil
+			}
+		}
+	}
+	atBoundary(t, nodeNotReady, []boundary{
+		{"just young enough to be starting", ready("False", nodeStartup-time.Second), Inactive, ""},
+		{"just too old to be starting", ready("False", nodeStartup), Active, "not_ready"},
+		{"no condition yet", ready("", nodeStartup-time.Second), Inactive, ""},
+		{"no condition for too long", ready("", nodeStartup), Active, "unknown"},
+		{"a young node whose kubelet fell silent", ready("Unknown", time.Second), Active, "unknown"},
+		{"a young node that is Ready", ready("True", time.Second), Inactive, ""},
+		{"no Node object", func(s *Snapshot) { s.Node = nil }, Unknown, ""},
+	})
+}

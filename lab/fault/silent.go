@@ -1,0 +1,163 @@
+package fault
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/kproxy-exporter/kproxy-exporter/lab/cluster"
+)
+
+// Change is something that happens to healthy clusters. While it runs, and
+// after, nothing may be called wrong on any node.
+type Change struct {
+	Name string
+	// Does says what happens, for people.
+	Does string
+	// Run makes it happen and takes it back.
+	Run func(ctx context.Context, c *cluster.Cluster, node string) error
+}
+
+// waitReady is how long a cluster may take to be whole again.
+const waitReady = 90 * time.Second
+
+// Changes are the healthy ones.
+var Changes = []Change{
+	{
+		Name: "rolling-restart", Does: "kube-proxy's pods are replaced one after the other",
+		Run: func(ctx context.Context, c *cluster.Cluster, _ string) error {
+			return kubectl(ctx, c,
+				[]string{"-n", namespace, "rollout", "restart", "daemonset/" + name},
+				[]string{"-n", namespace, "rollout", "status", "daemonset/" + name, "--timeout=90s"})
+		},
+	},
+	{
+		Name: "cordon", Does: "the node takes no new pods, and kube-proxy's pod is replaced meanwhile",
+		Run: func(ctx context.Context, c *cluster.Cluster, node string) error {
+			return kubectl(ctx, c,
+				[]string{"cordon", node},
+				[]string{"-n", namespace, "rollout", "restart", "daemonset/" + name},
+				[]string{"-n", namespace, "rollout", "status", "daemonset/" + name, "--timeout=90s"},
+				[]string{"uncordon", node})
+		},
+	},
+	{
+		Name: "drain", Does: "the node is emptied as the cluster autoscaler does before it removes a node",
+		Run: func(ctx context.Context, c *cluster.Cluster, node string) error {
+			const taint = "ToBeDeletedByClusterAutoscaler"
+			return kubectl(ctx, c,
+				[]string{"taint", "node", node, taint + "=1:NoSchedule"},
+				[]string{"drain", node, "--ignore-daemonsets", "--delete-emptydir-data", "--force", "--timeout=60s"},
+				[]string{"taint", "node", node, taint + "-"},
+				[]string{"uncordon", node})
+		},
+	},
+	{
+		Name: "node-added", Does: "a node joins, works, and is removed again",
+		Run: func(ctx context.Context, c *cluster.Cluster, _ string) error {
+			if err := c.AddNodes(ctx, 1); err != nil {
+				return err
+			}
+			if err := c.WaitReady(ctx, waitReady); err != nil {
+				return err
+			}
+			return c.RemoveNode(ctx, cluster.NodeName(c.NodeCount))
+		},
+	},
+	{
+		Name: "api-server-restarted", Does: "the API server ends and starts again",
+		Run: func(ctx context.Context, c *cluster.Cluster, _ string) error {
+			cp, err := c.Node(cluster.ControlPlane)
+			if err != nil {
+				return err
+			}
+			if err := cluster.RestartService(cp, "kube-apiserver"); err != nil {
+				return err
+			}
+			if err := c.WaitAPI(ctx, cp, waitReady); err != nil {
+				return err
+			}
+			return c.WaitReady(ctx, waitReady)
+		},
+	},
+	{
+		Name: "replaced", Does: "Cilium takes kube-proxy's place, and kube-proxy comes back",
+		Run: func(ctx context.Context, c *cluster.Cluster, _ string) error {
+			if err := c.Apply(ctx, ciliumManifest); err != nil {
+				return err
+			}
+			if err := kubectl(ctx, c,
+				[]string{"-n", namespace, "rollout", "status", "daemonset/cilium", "--timeout=90s"},
+				[]string{"-n", namespace, "delete", "daemonset", name, "--wait"}); err != nil {
+				return err
+			}
+			if err := waitGone(ctx, c); err != nil {
+				return err
+			}
+			if err := c.InstallKubeProxy(ctx); err != nil {
+				return err
+			}
+			if err := c.WaitReady(ctx, waitReady); err != nil {
+				return err
+			}
+			return kubectl(ctx, c, []string{"-n", namespace, "delete", "daemonset", "cilium", "--wait"})
+		},
+	},
+}
+
+// ciliumManifest is what the exporter can see of Cilium: a DaemonSet of its name.
+const ciliumManifest = `apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: cilium, namespace: kube-system, labels: {k8s-app: cilium}}
+spec:
+  selector: {matchLabels: {k8s-app: cilium}}
+  template:
+    metadata: {labels: {k8s-app: cilium}}
+    spec:
+      hostNetwork: true
+      tolerations: [{operator: Exists}]
+      terminationGracePeriodSeconds: 0
+      containers: [{name: cilium-agent, image: "` + cluster.PauseImage + `", imagePullPolicy: Never}]
+`
+
+func kubectl(ctx context.Context, c *cluster.Cluster, commands ...[]string) error {
+	for _, args := range commands {
+		if _, err := c.Kubectl(ctx, "", args...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// waitGone waits until no kube-proxy pod is left.
+func waitGone(ctx context.Context, c *cluster.Cluster) error {
+	client, err := c.Client()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, waitReady)
+	defer cancel()
+	for {
+		pods, err := client.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: "k8s-app=" + name})
+		if err == nil && len(pods.Items) == 0 {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("kube-proxy's pods do not go: %v: %w", podNames(pods), err)
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+func podNames(list *corev1.PodList) (out []string) {
+	if list != nil {
+		for _, p := range list.Items {
+			out = append(out, p.Name)
+		}
+	}
+	return out
+}

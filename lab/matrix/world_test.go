@@ -1,0 +1,240 @@
+package matrix
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+
+	"github.com/kproxy-exporter/kproxy-exporter/lab/cluster"
+	"github.com/kproxy-exporter/kproxy-exporter/lab/exporter"
+)
+
+// world is a lab, the exporter installed in it as users do, and one outside it
+// with the same rights, whose metrics are judged: it may be asked while the API
+// server is gone.
+type world struct {
+	*cluster.Cluster
+	root string
+	url  string
+	// pod is the installed exporter's.
+	pod string
+}
+
+func start(t *testing.T, mode string) *world {
+	t.Helper()
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(root, ".lab-matrix-"+mode)
+	down := func() {
+		if err := cluster.Down(dir); err != nil {
+			t.Errorf("lab down: %v", err)
+		}
+	}
+	down()
+	t.Cleanup(down)
+	bin := filepath.Join(root, "lab/bin")
+	c, err := cluster.Up(t.Context(), cluster.Config{Dir: dir, Bin: bin, Nodes: 2, Mode: mode},
+		cluster.NewProgress(logWriter{t}, filepath.Join(bin, "timings.json")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &world{Cluster: c, root: root}
+}
+
+// install puts the very image and manifest that users get into the lab and
+// wants it to say that all is well.
+func (w *world) install(t *testing.T) {
+	t.Helper()
+	ctx := t.Context()
+	pod, _, err := exporter.Install(ctx, w.Cluster, w.root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.pod = pod
+	kubeconfig, err := exporter.Kubeconfig(ctx, w.Cluster)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.url = w.startExporter(t, "--kubeconfig", kubeconfig, "--api.stale-after", "5s")
+	if _, err := w.await(ctx, 30*time.Second, func(s state) string { return s.notSilent(2) }); err != nil {
+		t.Fatal(err)
+	}
+	client, err := w.Client()
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := client.CoreV1().Pods(exporter.Name).ProxyGet("http", pod, "19249", "metrics", nil).DoRaw(ctx)
+	if err != nil {
+		t.Fatalf("the installed exporter: %v", err)
+	}
+	for _, n := range []string{"n1", "n2"} {
+		if want := fmt.Sprintf(`kproxy_primary_cause{cause="none",detail="",node="%s"} 1`, n); !strings.Contains(string(body), want) {
+			t.Errorf("the installed exporter does not say %s:\n%s", want, body)
+		}
+	}
+}
+
+type logWriter struct{ t *testing.T }
+
+func (l logWriter) Write(b []byte) (int, error) {
+	l.t.Log(strings.TrimRight(string(b), "\n"))
+	return len(b), nil
+}
+
+// startExporter runs the cluster role outside the cluster and returns its URL.
+func (w *world) startExporter(t *testing.T, args ...string) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := l.Addr().String()
+	l.Close()
+	log, err := os.CreateTemp(w.Dir, "exporter-*.log")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	cmd := exec.Command(filepath.Join(w.root, "bin/kproxy-exporter"), append([]string{"cluster", "--web.listen-address", address}, args...)...)
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		err := cmd.Wait()
+		b, _ := os.ReadFile(log.Name())
+		if err != nil {
+			t.Errorf("the exporter did not end cleanly: %v\n%s", err, b)
+		}
+		if strings.Contains(string(b), "refuses this reader") {
+			t.Errorf("the rights in deploy/cluster.yaml do not suffice:\n%s", b)
+		}
+	})
+	return "http://" + address
+}
+
+// get asks the exporter outside.
+func (w *world) get(ctx context.Context, path string) (string, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, w.url+path, nil)
+	if err != nil {
+		return "", err
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	if err == nil && res.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s: %s", path, res.Status, b)
+	}
+	return string(b), err
+}
+
+// state is what the exporter says now.
+type state struct {
+	primary map[string]string // node -> cause/detail
+	active  map[string][]string
+	judged  map[string]int // node -> causes with a sample
+}
+
+func (w *world) scrape(ctx context.Context) (state, error) {
+	s := state{map[string]string{}, map[string][]string{}, map[string]int{}}
+	body, err := w.get(ctx, "/metrics")
+	if err != nil {
+		return s, err
+	}
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := parser.TextToMetricFamilies(strings.NewReader(body))
+	if err != nil {
+		return s, err
+	}
+	label := func(m *dto.Metric, name string) string {
+		for _, l := range m.Label {
+			if l.GetName() == name {
+				return l.GetValue()
+			}
+		}
+		return ""
+	}
+	for _, m := range families["kproxy_primary_cause"].GetMetric() {
+		s.primary[label(m, "node")] = label(m, "cause") + "/" + label(m, "detail")
+	}
+	for _, m := range families["kproxy_cause_active"].GetMetric() {
+		n := label(m, "node")
+		s.judged[n]++
+		if m.GetGauge().GetValue() == 1 {
+			s.active[n] = append(s.active[n], label(m, "cause"))
+		}
+	}
+	return s, nil
+}
+
+// notSilent says what speaks against "all nodes are known and healthy".
+func (s state) notSilent(nodes int) string {
+	if len(s.primary) != nodes {
+		return fmt.Sprintf("%d of %d nodes have a verdict: %v", len(s.primary), nodes, s.primary)
+	}
+	for n, p := range s.primary {
+		if p != "none/" {
+			return n + " has " + p
+		}
+	}
+	return ""
+}
+
+// await scrapes until lacks returns "", and returns how long it took.
+func (w *world) await(ctx context.Context, within time.Duration, lacks func(state) string) (time.Duration, error) {
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	last := "no answer"
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if s, err := w.scrape(ctx); err == nil {
+			if last = lacks(s); last == "" {
+				return time.Since(began), nil
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return time.Since(began), fmt.Errorf("after %s: %s", within, last)
+		case <-tick.C:
+		}
+	}
+}
+
+// describe is for a person who reads a failure.
+func (w *world) describe(ctx context.Context) string {
+	var out strings.Builder
+	for _, args := range [][]string{
+		{"get", "pods,nodes,daemonsets", "-A", "-o", "wide"},
+		{"-n", "kube-system", "get", "events", "--sort-by=.lastTimestamp"},
+	} {
+		text, err := w.Kubectl(ctx, "", args...)
+		lines := strings.Split(strings.TrimSpace(text), "\n")
+		fmt.Fprintln(&out, strings.Join(lines[max(0, len(lines)-15):], "\n"), err)
+	}
+	if s, err := w.scrape(ctx); err == nil {
+		fmt.Fprintf(&out, "exporter: %+v\n", s)
+	}
+	return out.String()
+}
