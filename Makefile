@@ -16,8 +16,7 @@ KUBE_LDFLAGS := -s -w -X k8s.io/component-base/version.gitVersion=$(KUBE_VERSION
 	-X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=37
 export CGO_ENABLED ?= 0
 
-
-.PHONY: build image mixin test test-unit test-lab lab-build lab-up lab-down demo fmt clean
+.PHONY: build image mixin test test-unit test-lab lab-build lab-up lab-down demo lint fmt clean
 
 build:
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/kproxy-exporter ./cmd/kproxy-exporter
@@ -78,6 +77,14 @@ lab-up: lab-build
 
 lab-down:
 	lab/bin/kproxy-lab --lab $(LAB) down
+
+tools/bin/golangci-lint: tools/golangci-lint/go.mod
+	@echo "building golangci-lint (minutes the first time)"
+	cd tools/golangci-lint && go build -o ../bin/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+lint: tools/bin/golangci-lint
+	tools/bin/golangci-lint run ./...
+	cd lab && ../tools/bin/golangci-lint run --config ../.golangci.yml ./...
 
 fmt:
 	gofmt -w cmd collector lab tools

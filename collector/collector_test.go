@@ -19,6 +19,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes/fake"
 	k8stesting "k8s.io/client-go/testing"
 	"k8s.io/klog/v2"
@@ -78,8 +79,15 @@ func daemonSet(name, label string, change ...func(*appsv1.DaemonSet)) *appsv1.Da
 // watching runs test with a Cluster that has read the objects.
 func watching(t *testing.T, objects []runtime.Object, test func(*Cluster, *fake.Clientset)) {
 	t.Helper()
+	watchingPrepared(t, func(*fake.Clientset) {}, objects, test)
+}
+
+// watchingPrepared changes the fake API before it is read.
+func watchingPrepared(t *testing.T, prepare func(*fake.Clientset), objects []runtime.Object, test func(*Cluster, *fake.Clientset)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		client := fake.NewClientset(objects...)
+		prepare(client)
 		c, err := NewCluster(Config{
 			Client: client, Namespace: "kube-system", Selectors: []string{"k8s-app=kube-proxy"},
 			StaleAfter: time.Minute, Logger: log.NewNopLogger(), Klog: klog.Background(),
@@ -213,6 +221,7 @@ func logRequests(client *fake.Clientset) int {
 
 func TestLostSourceAgesAndComesBack(t *testing.T) {
 	watching(t, []runtime.Object{node("n1"), pod("n1"), daemonSet("kube-proxy", "kube-proxy")}, func(c *Cluster, _ *fake.Clientset) {
+		time.Sleep(2 * settled) // the watch is an answer by now
 		contact := c.nodesContact()
 		contact.failed(errors.New("connection refused"))
 		time.Sleep(59 * time.Second)
@@ -227,6 +236,35 @@ func TestLostSourceAgesAndComesBack(t *testing.T) {
 		contact.succeeded(time.Millisecond)
 		if r := nodeReport(t, c, "n1"); r.Healthy == nil || len(r.Unknown) > 0 {
 			t.Errorf("it did not come back: %+v", r)
+		}
+	})
+}
+
+// A load balancer with nothing behind it closes every connection; client-go
+// calls that a watch that is empty.
+func TestEmptyWatchIsNoAnswer(t *testing.T) {
+	var first *watch.FakeWatcher
+	lost := false
+	prepare := func(client *fake.Clientset) {
+		first = watch.NewFake()
+		client.PrependWatchReactor("nodes", func(k8stesting.Action) (bool, watch.Interface, error) {
+			if lost {
+				return true, watch.NewEmptyWatch(), nil
+			}
+			return true, first, nil
+		})
+		client.PrependReactor("list", "nodes", func(k8stesting.Action) (bool, runtime.Object, error) { return lost, nil, errors.New("EOF") })
+	}
+	watchingPrepared(t, prepare, []runtime.Object{node("n1"), pod("n1"), daemonSet("kube-proxy", "kube-proxy")}, func(c *Cluster, _ *fake.Clientset) {
+		time.Sleep(3 * time.Minute)
+		if r := nodeReport(t, c, "n1"); r.Healthy == nil {
+			t.Errorf("a watch that says nothing is not believed: %+v", r)
+		}
+		lost = true
+		first.Stop()
+		time.Sleep(3 * time.Minute)
+		if r := nodeReport(t, c, "n1"); r.Healthy != nil || r.Expected != nil {
+			t.Errorf("nobody answers and it is believed: %+v", r)
 		}
 	})
 }

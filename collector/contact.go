@@ -60,9 +60,7 @@ func (c *contact) succeeded(took time.Duration) {
 	c.mu.Lock()
 	was := c.failing
 	c.failing, c.lastError, c.lastOK = time.Time{}, "", time.Now()
-	if took > 0 {
-		c.duration = took
-	}
+	c.duration = took
 	c.mu.Unlock()
 	if !was.IsZero() {
 		level.Info(c.logger).Log("msg", "source answers again", "reader", c.reader, "after", time.Since(was).Round(time.Second))
@@ -121,15 +119,52 @@ func (c *contact) listWatch(
 				c.failed(err)
 				return w, err
 			}
-			c.succeeded(time.Since(began))
-			return watch.Filter(w, func(e watch.Event) (watch.Event, bool) {
+			return c.listen(w, time.Since(began)), nil
+		},
+	}
+}
+
+// settled is how long a watch that says nothing must last to be an answer.
+// client-go makes an empty watch, which ends at once, of a connection that was
+// closed before the answer: so does a load balancer with no API server behind it.
+const settled = time.Second
+
+var errShortWatch = errors.New("the watch ended at once: nobody behind the address")
+
+// listen passes a watch on and notes what it says.
+func (c *contact) listen(w watch.Interface, took time.Duration) watch.Interface {
+	out := make(chan watch.Event)
+	passed := watch.NewProxyWatcher(out)
+	go func() {
+		defer close(out)
+		defer w.Stop()
+		opened, heard := time.Now(), false
+		timer := time.AfterFunc(settled, func() { c.succeeded(took) })
+		defer timer.Stop()
+		for {
+			select {
+			case e, ok := <-w.ResultChan():
+				if !ok {
+					if !heard && time.Since(opened) < settled {
+						c.failed(errShortWatch)
+					}
+					return
+				}
+				heard = true
 				if e.Type == watch.Error {
 					c.failed(apierrors.FromObject(e.Object))
 				} else {
-					c.succeeded(0)
+					c.succeeded(took)
 				}
-				return e, true
-			}), nil
-		},
-	}
+				select {
+				case out <- e:
+				case <-passed.StopChan():
+					return
+				}
+			case <-passed.StopChan():
+				return
+			}
+		}
+	}()
+	return passed
 }

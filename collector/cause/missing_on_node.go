@@ -85,6 +85,9 @@ func missingPod(s *Snapshot) Verdict {
 			return inactive()
 		}
 		return finding("container_gone", "other nodes run kube-proxy as a static pod, this one has no mirror pod")
+	case s.Node != nil && s.Now.Sub(s.Node.Created) < nodeStartup:
+		// Who registers a node labels it and takes its first taints off later.
+		return inactive()
 	case pl.DaemonSet == "":
 		return finding("not_installed", "there is no kube-proxy DaemonSet and nothing that replaces it")
 	case !pl.Selected:

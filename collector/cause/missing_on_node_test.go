@@ -29,6 +29,18 @@ func TestMissingOnNode(t *testing.T) {
 			gone(s, time.Hour).Placement.Created = now.Add(-missingGrace + time.Second)
 		}, Inactive, ""},
 		{"a DaemonSet that had its time", func(s *Snapshot) { gone(s, time.Hour).Placement.Created = now.Add(-missingGrace) }, Active, "not_created"},
+		{"a node that is still being labelled", func(s *Snapshot) {
+			gone(s, time.Second).Placement.Selected = false
+			s.Node.Created = now.Add(-nodeStartup + time.Second)
+		}, Inactive, ""},
+		{"a node that had its time", func(s *Snapshot) {
+			gone(s, time.Second).Placement.Selected = false
+			s.Node.Created = now.Add(-nodeStartup)
+		}, Active, "selector"},
+		{"a young node that still carries its first taint", func(s *Snapshot) {
+			gone(s, time.Minute).Placement.Untolerated = "node.cloudprovider.kubernetes.io/uninitialized=true:NoSchedule"
+			s.Node.Created = now.Add(-time.Minute)
+		}, Inactive, ""},
 		{"being scheduled", unscheduled(unschedulableGrace - time.Second), Inactive, ""},
 		{"not scheduled for too long", unscheduled(unschedulableGrace), Active, "fit"},
 		{"a container about to be started again", ended(forgottenAfter - time.Second), Inactive, ""},

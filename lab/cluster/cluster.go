@@ -131,7 +131,7 @@ func (c *Cluster) spec(name string) machine.Spec {
 	}
 	if name == ControlPlane {
 		s.Bind = map[string]string{"etcd": "/var/lib/etcd"}
-		for n, target := range c.Config.Forwards {
+		for n, target := range c.Forwards {
 			s.Forwards = append(s.Forwards, machine.Forward{Listen: c.Listen[n], Target: target})
 		}
 		return s

@@ -131,7 +131,7 @@ func cgroupProcs(lab, name string) []int {
 	for _, h := range hs {
 		_ = filepath.WalkDir(filepath.Join(h.path, cgroupDir(lab, name)), func(p string, d fs.DirEntry, err error) error {
 			if err != nil || !d.IsDir() {
-				return nil
+				return nil //nolint:nilerr // a cgroup that went away has no processes
 			}
 			b, _ := os.ReadFile(filepath.Join(p, "cgroup.procs"))
 			for _, f := range strings.Fields(string(b)) {

@@ -2,6 +2,7 @@ package machine
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -35,7 +36,9 @@ func Init() error {
 	if err := json.Unmarshal([]byte(raw), &spec); err != nil {
 		return fmt.Errorf("spec: %w", err)
 	}
-	os.Unsetenv(stageVariable)
+	if err := os.Unsetenv(stageVariable); err != nil {
+		return err
+	}
 	if err := unix.Sethostname([]byte(spec.Name)); err != nil {
 		return fmt.Errorf("host name: %w", err)
 	}
@@ -61,8 +64,11 @@ func Init() error {
 func enterCgroupNamespace() error {
 	pipe := os.NewFile(specFD, "spec")
 	b, err := io.ReadAll(pipe)
-	if err != nil || len(b) == 0 {
-		return fmt.Errorf("no spec: the lab ended first (%v)", err)
+	if err != nil {
+		return fmt.Errorf("read the spec: %w", err)
+	}
+	if len(b) == 0 {
+		return errors.New("no spec: the lab ended first")
 	}
 	runtime.LockOSThread()
 	if err := unix.Unshare(unix.CLONE_NEWCGROUP); err != nil {
