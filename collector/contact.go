@@ -67,9 +67,10 @@ func (c *contact) succeeded(took time.Duration) {
 	}
 }
 
-// failed notes an error and logs it when it is news.
+// failed notes an error and logs it when it is news. A version that is too old
+// is no failure: the reader lists anew.
 func (c *contact) failed(err error) {
-	if errors.Is(err, context.Canceled) {
+	if errors.Is(err, context.Canceled) || apierrors.IsResourceExpired(err) || apierrors.IsGone(err) {
 		return
 	}
 	c.mu.Lock()

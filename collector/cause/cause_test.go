@@ -214,7 +214,7 @@ func TestNotExpectedIsSilent(t *testing.T) {
 var healthyVariations = map[string]func(*Snapshot){
 	"a node that has just joined": func(s *Snapshot) {
 		s.Node.Created = now.Add(-time.Minute)
-		s.Node.Ready.Status = "False"
+		s.Node.Ready.Status, s.Node.Ready.Since = "False", s.Node.Created
 	},
 	"a node without conditions yet": func(s *Snapshot) {
 		s.Node.Created, s.Node.Ready = now.Add(-time.Second), nil

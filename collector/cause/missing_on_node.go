@@ -71,6 +71,14 @@ func nodeReports(s *Snapshot) bool {
 	return s.Node != nil && s.Node.Ready != nil && s.Node.Ready.Status != "Unknown"
 }
 
+// joining is whether a node is so new that who registers it may still label it
+// and take its first taints off.
+func joining(s *Snapshot) bool {
+	ready := s.Node.Ready
+	settled := ready != nil && ready.Status == "True" && s.Now.Sub(ready.Since) >= missingGrace
+	return !settled && s.Now.Sub(s.Node.Created) < nodeStartup
+}
+
 // missingPod is for a node that has no kube-proxy pod.
 func missingPod(s *Snapshot) Verdict {
 	since := s.Pods.GoneSince
@@ -85,8 +93,7 @@ func missingPod(s *Snapshot) Verdict {
 			return inactive()
 		}
 		return finding("container_gone", "other nodes run kube-proxy as a static pod, this one has no mirror pod")
-	case s.Node != nil && s.Now.Sub(s.Node.Created) < nodeStartup:
-		// Who registers a node labels it and takes its first taints off later.
+	case s.Node != nil && joining(s):
 		return inactive()
 	case pl.DaemonSet == "":
 		return finding("not_installed", "there is no kube-proxy DaemonSet and nothing that replaces it")

@@ -22,6 +22,13 @@ func TestMissingOnNode(t *testing.T) {
 			gone(s, time.Second).Placement.Failure = &Event{Reason: "FailedCreate", Time: now.Add(-eventAgo)}
 		}
 	}
+	joined := func(ago time.Duration, ready string, since time.Duration) func(*Snapshot) {
+		return func(s *Snapshot) {
+			gone(s, time.Second).Placement.Selected = false
+			s.Node.Created = now.Add(-ago)
+			s.Node.Ready.Status, s.Node.Ready.Since = ready, now.Add(-since)
+		}
+	}
 	atBoundary(t, missingOnNode, []boundary{
 		{"between two pods", func(s *Snapshot) { gone(s, missingGrace-time.Second) }, Inactive, ""},
 		{"no pod for too long", func(s *Snapshot) { gone(s, missingGrace) }, Active, "not_created"},
@@ -29,18 +36,10 @@ func TestMissingOnNode(t *testing.T) {
 			gone(s, time.Hour).Placement.Created = now.Add(-missingGrace + time.Second)
 		}, Inactive, ""},
 		{"a DaemonSet that had its time", func(s *Snapshot) { gone(s, time.Hour).Placement.Created = now.Add(-missingGrace) }, Active, "not_created"},
-		{"a node that is still being labelled", func(s *Snapshot) {
-			gone(s, time.Second).Placement.Selected = false
-			s.Node.Created = now.Add(-nodeStartup + time.Second)
-		}, Inactive, ""},
-		{"a node that had its time", func(s *Snapshot) {
-			gone(s, time.Second).Placement.Selected = false
-			s.Node.Created = now.Add(-nodeStartup)
-		}, Active, "selector"},
-		{"a young node that still carries its first taint", func(s *Snapshot) {
-			gone(s, time.Minute).Placement.Untolerated = "node.cloudprovider.kubernetes.io/uninitialized=true:NoSchedule"
-			s.Node.Created = now.Add(-time.Minute)
-		}, Inactive, ""},
+		{"a node that is still being labelled", joined(nodeStartup-time.Second, "False", time.Second), Inactive, ""},
+		{"a node that had its time", joined(nodeStartup, "False", time.Second), Active, "selector"},
+		{"a young node that has just become Ready", joined(time.Minute, "True", missingGrace-time.Second), Inactive, ""},
+		{"a young node that is Ready for a while", joined(time.Minute, "True", missingGrace), Active, "selector"},
 		{"being scheduled", unscheduled(unschedulableGrace - time.Second), Inactive, ""},
 		{"not scheduled for too long", unscheduled(unschedulableGrace), Active, "fit"},
 		{"a container about to be started again", ended(forgottenAfter - time.Second), Inactive, ""},

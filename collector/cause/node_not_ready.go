@@ -5,9 +5,14 @@ import (
 	"time"
 )
 
-// A node that has just joined is not Ready until its network is set up: that
-// is a start, not a fault.
-const nodeStartup = 2 * time.Minute
+const (
+	// A node that has just joined is not Ready until its network is set up:
+	// that is a start, not a fault.
+	nodeStartup = 2 * time.Minute
+	// A node that is starting has not been Ready since it registered; one that
+	// went from Ready to not Ready did so later than this.
+	registration = 20 * time.Second
+)
 
 var nodeNotReady = Cause{
 	Name:    "node_not_ready",
@@ -20,8 +25,8 @@ var nodeNotReady = Cause{
 		if s.Node == nil {
 			return unknown("the Node object")
 		}
-		starting := s.Now.Sub(s.Node.Created) < nodeStartup
 		ready := s.Node.Ready
+		starting := s.Now.Sub(s.Node.Created) < nodeStartup && (ready == nil || ready.Since.Sub(s.Node.Created) < registration)
 		switch {
 		case ready == nil && starting, ready != nil && ready.Status == "True", ready != nil && ready.Status == "False" && starting:
 			return inactive()

@@ -76,9 +76,11 @@ func Run(ctx context.Context, cfg Config, out io.Writer, p *cluster.Progress) (e
 	}
 	w := &watcher{url: "http://" + c.Listen["prometheus"], out: out, node: victim(c, home)}
 	fmt.Fprintf(out, "\nEvery alert, ours and upstream's, waits %s here instead of its minutes (upstream: 15m).\nkube-proxy is broken on %s.\n", alertFor, w.node)
+	w.out = io.Discard // upstream's alert is pending until the first scrape
 	if err := w.quiet(ctx, time.Minute); err != nil {
 		return fmt.Errorf("before the first fault: %w", err)
 	}
+	w.out = out
 	var rows []row
 	for _, name := range faults {
 		r, err := w.try(ctx, c, name)
@@ -126,6 +128,11 @@ func startPrometheus(ctx context.Context, c *cluster.Cluster, rules string) erro
 		if err := cp.WriteFile("/etc/prometheus/"+name, []byte(text), 0o600); err != nil {
 			return err
 		}
+	}
+	err = cp.StartService(machine.Service{Name: "discovery", Argv: []string{"/opt/lab/kproxy-lab",
+		"discovery", "--kubeconfig=/etc/prometheus/kubeconfig", "--listen=127.0.0.1:9091"}})
+	if err != nil {
+		return err
 	}
 	err = cp.StartService(machine.Service{Name: "prometheus", Argv: []string{"/opt/lab/prometheus",
 		"--config.file=/etc/prometheus/prometheus.yml", "--storage.tsdb.path=/var/lib/prometheus", "--web.listen-address=" + prometheusPort}})
@@ -332,14 +339,14 @@ func (w *watcher) try(ctx context.Context, c *cluster.Cluster, name string) (row
 
 func table(out io.Writer, rows []row) error {
 	wrong := 0
-	fmt.Fprintf(out, "\n%-20s  %-62s  %6s  %s\n", "WHAT WAS BROKEN", "WHAT KPROXY-EXPORTER SAID", "AFTER", "WHAT UPSTREAM'S ALERTS SAID")
+	fmt.Fprintf(out, "\n%-20s  %-62s  %s  %s\n", "WHAT WAS BROKEN", "WHAT KPROXY-EXPORTER SAID", "AFTER", "WHAT UPSTREAM'S ALERTS SAID")
 	for _, r := range rows {
 		mark := "ok"
 		if !r.right {
 			mark = "WRONG"
 			wrong++
 		}
-		fmt.Fprintf(out, "%-20s  %-56s %-5s  %5.1fs  %s\n", r.fault.Name, strings.TrimPrefix(r.ours, "KubeProxy"), mark, r.after.Seconds(), r.upstream)
+		fmt.Fprintf(out, "%-20s  %-56s %-5s %5.1fs  %s\n", r.fault.Name, strings.TrimPrefix(r.ours, "KubeProxy"), mark, r.after.Seconds(), r.upstream)
 	}
 	if wrong > 0 {
 		return fmt.Errorf("%d of %d faults were not named right", wrong, len(rows))

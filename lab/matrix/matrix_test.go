@@ -36,6 +36,7 @@ func TestMatrix(t *testing.T) {
 			w := start(t, mode)
 			w.install(t)
 			walk(t, w)
+			w.noRefusals(t) // later the API server starts anew, and refuses all for a moment
 			walkSilent(t, w)
 			t.Run("lost API server", func(t *testing.T) { lostAPI(t, w) })
 		})

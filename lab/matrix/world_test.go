@@ -29,8 +29,8 @@ type world struct {
 	*cluster.Cluster
 	root string
 	url  string
-	// pod is the installed exporter's.
-	pod string
+	// log is the file of what it says.
+	log string
 }
 
 func start(t *testing.T, mode string) *world {
@@ -65,7 +65,6 @@ func (w *world) install(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.pod = pod
 	kubeconfig, err := exporter.Kubeconfig(ctx, w.Cluster)
 	if err != nil {
 		t.Fatal(err)
@@ -119,15 +118,25 @@ func (w *world) startExporter(t *testing.T, args ...string) string {
 	t.Cleanup(func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		err := cmd.Wait()
-		b, _ := os.ReadFile(log.Name())
 		if err != nil {
+			b, _ := os.ReadFile(log.Name())
 			t.Errorf("the exporter did not end cleanly: %v\n%s", err, b)
 		}
-		if strings.Contains(string(b), "refuses this reader") {
-			t.Errorf("the rights in deploy/cluster.yaml do not suffice:\n%s", b)
-		}
 	})
+	w.log = log.Name()
 	return "http://" + address
+}
+
+// noRefusals wants that the API server refused the exporter nothing.
+func (w *world) noRefusals(t *testing.T) {
+	t.Helper()
+	b, err := os.ReadFile(w.log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(b), "refuses this reader") {
+		t.Errorf("the rights in deploy/cluster.yaml do not suffice:\n%s", b)
+	}
 }
 
 // get asks the exporter outside.

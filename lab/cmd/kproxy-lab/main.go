@@ -21,7 +21,7 @@ func main() {
 	lab := app.Flag("lab", "Directory of the lab.").Default(".lab").Envar("LAB").String()
 	commands := map[string]func() error{}
 	for _, add := range []func(*kingpin.Application, *string) (string, func() error){
-		upCommand, downCommand, checkCommand, execCommand, nodeCommand, kubectlCommand, registryCommand, listCommand, injectCommand, healCommand, demoCommand,
+		upCommand, downCommand, checkCommand, execCommand, nodeCommand, kubectlCommand, registryCommand, discoveryCommand, listCommand, injectCommand, healCommand, demoCommand,
 	} {
 		name, run := add(app, lab)
 		commands[name] = run
