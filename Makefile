@@ -29,7 +29,7 @@ image: build tools/bin/image
 	tools/bin/image --output bin/kproxy-exporter.tar --ref kproxy.lab/kproxy-exporter:lab --user 65532:65532 \
 		--entrypoint /kproxy-exporter bin/kproxy-exporter=/kproxy-exporter
 
-test: test-unit mixin
+test: lint test-unit mixin test-lab
 
 test-unit:
 	@test -z "$$(gofmt -l cmd collector lab tools | tee /dev/stderr)"

@@ -67,16 +67,17 @@ func (l *logReader) podChanged(previous, current *podRow) {
 		return
 	}
 	c := current.status.Container
-	// Before it is started again its log is not yet "the previous one", and to
-	// ask for the current one would be a race with the restart.
-	if c == nil || c.Last == nil || c.WaitingReason == "" && !c.Running() {
+	// While it is ended and not started again its own log is the current one,
+	// and to ask for that would be a race with the start: its predecessor's
+	// tells of the same loop.
+	if c == nil || current.previous == "" || l.asked[current.uid] == current.previous {
 		return
 	}
-	if c.Running() && time.Since(c.Started) > logRecentness || l.asked[current.uid] == c.Last.ContainerID {
+	if c.Running() && time.Since(c.Started) > logRecentness {
 		return
 	}
-	l.asked[current.uid] = c.Last.ContainerID
-	l.queue.Add(logRequest{current.uid, current.namespace, current.status.Name, current.container, c.Last.ContainerID})
+	l.asked[current.uid] = current.previous
+	l.queue.Add(logRequest{current.uid, current.namespace, current.status.Name, current.container, current.previous})
 }
 
 // log returns what is known of a pod's last terminated container.

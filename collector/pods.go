@@ -18,7 +18,10 @@ type podRow struct {
 	// node is where it runs or, while unscheduled, where it is meant to run.
 	node      string
 	container string // its kube-proxy container's name
-	status    cause.Pod
+	// previous is the id of the container whose log the kubelet gives as the
+	// previous one; empty if there is none.
+	previous string
+	status   cause.Pod
 }
 
 func convertPod(object any) (podRow, bool) {
@@ -53,6 +56,9 @@ func convertPod(object any) (podRow, bool) {
 	for _, s := range p.Status.ContainerStatuses {
 		if s.Name == row.container {
 			row.status.Container = convertContainer(&s)
+			if last := s.LastTerminationState.Terminated; last != nil {
+				row.previous = last.ContainerID
+			}
 		}
 	}
 	return row, true

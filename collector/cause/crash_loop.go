@@ -61,11 +61,11 @@ func looping(now time.Time, c *Container) bool {
 		return false
 	}
 	ran := c.Last.Finished.Sub(c.Last.Started)
-	if c.Restarts < 2 || ran >= crashRun {
+	if c.ends() < 2 || ran >= crashRun {
 		return false
 	}
 	if !c.Running() {
-		return now.Sub(c.Last.Finished) < crashRun
+		return now.Sub(c.Last.Finished) < forgottenAfter
 	}
 	return now.Sub(c.Started) < min(crashRun, max(stableRun, stableFactor*ran))
 }

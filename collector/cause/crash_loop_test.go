@@ -16,12 +16,13 @@ func TestCrashLoop(t *testing.T) {
 			p.Log = &Log{ContainerID: "c"}
 		}
 	}
-	ended := func(ago time.Duration) func(*Snapshot) {
+	endedAfter := func(restarts int32, ran, ago time.Duration) func(*Snapshot) {
 		return func(s *Snapshot) {
-			restarted(2, time.Second, ago)(s)
+			restarted(restarts, ran, ago)(s)
 			s.Pods.List[0].Container.Started = time.Time{}
 		}
 	}
+	ended := func(ago time.Duration) func(*Snapshot) { return endedAfter(2, time.Second, ago) }
 	atBoundary(t, crashLoop, []boundary{
 		{"restarted once", restarted(1, time.Second, time.Second), Inactive, ""},
 		{"restarted twice", restarted(2, time.Second, time.Second), Active, "other"},
@@ -31,8 +32,11 @@ func TestCrashLoop(t *testing.T) {
 		{"stable", restarted(2, time.Second, stableRun), Inactive, ""},
 		{"shorter than twice its predecessor", restarted(2, 3*time.Minute, 6*time.Minute-time.Second), Active, "other"},
 		{"twice as long as its predecessor", restarted(2, 3*time.Minute, 6*time.Minute), Inactive, ""},
-		{"ended a while ago", ended(crashRun - time.Second), Active, "other"},
-		{"ended long ago", ended(crashRun), Inactive, ""},
+		{"ended for the first time", endedAfter(0, time.Second, time.Second), Inactive, ""},
+		{"ended, was restarted and ended", endedAfter(1, time.Second, time.Second), Active, "other"},
+		{"ended, was restarted and ended after a long run", endedAfter(1, crashRun, time.Second), Inactive, ""},
+		{"ended a while ago", ended(forgottenAfter - time.Second), Active, "other"},
+		{"ended and was forgotten", ended(forgottenAfter), Inactive, ""},
 		{"waits for its image after it ran", func(s *Snapshot) {
 			ended(time.Second)(s)
 			s.Pods.List[0].Container.WaitingReason = "ImagePullBackOff"

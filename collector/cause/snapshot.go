@@ -126,6 +126,14 @@ type Container struct {
 // Running reports whether the container runs.
 func (c *Container) Running() bool { return !c.Started.IsZero() }
 
+// ends counts how often the container ended in the pod's life.
+func (c *Container) ends() int32 {
+	if !c.Running() && c.WaitingReason == "" && c.Last != nil {
+		return c.Restarts + 1 // ended and not started again
+	}
+	return c.Restarts
+}
+
 // Termination is how a container ended.
 type Termination struct {
 	ContainerID       string
