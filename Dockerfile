@@ -4,7 +4,9 @@ COPY go.mod go.sum ./
 RUN go mod download
 COPY cmd cmd
 COPY collector collector
-RUN CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o /kproxy-exporter ./cmd/kproxy-exporter
+COPY prober prober
+ARG VERSION=unknown
+RUN CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X github.com/prometheus/common/version.Version=${VERSION}" -o /kproxy-exporter ./cmd/kproxy-exporter
 
 FROM scratch
 COPY --from=build /kproxy-exporter /kproxy-exporter

@@ -5,8 +5,9 @@ package collector
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"strings"
+	"slices"
 	"sync"
 	"time"
 
@@ -16,10 +17,14 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
+
+	"github.com/kproxy-exporter/kproxy-exporter/collector/cause"
+	"github.com/kproxy-exporter/kproxy-exporter/prober"
 )
 
 // Config is what the cluster role needs.
@@ -32,6 +37,8 @@ type Config struct {
 	Selectors []string
 	// StaleAfter is how long a source may fail before what it said is unknown.
 	StaleAfter time.Duration
+	// PortInterval is how often kube-proxy's ports are asked; never if 0.
+	PortInterval time.Duration
 	// Logger gets one line for each change of a source's state.
 	Logger log.Logger
 	// Klog is given to client-go.
@@ -41,17 +48,19 @@ type Config struct {
 // Cluster reads the API and knows what it said last. It implements
 // prometheus.Collector.
 type Cluster struct {
-	cfg        Config
-	selectors  []labels.Selector
-	readers    []*reader
-	nodes      *table[nodeRow]
-	pods       []*table[podRow]
-	daemonSets *table[daemonSetRow]
-	events     *table[eventRow]
-	logs       *logReader
-	presence   *presence
-	history    history
+	view
+	cfg       Config
+	selectors selectors
+	readers   []*reader
+	version   *versionReader
+	logs      *logReader
+	ports     *prober.Ports // nil if they are not asked
+	presence  *presence
+	history   *history
 }
+
+// selectors are label selectors, any of which matches a kube-proxy pod.
+type selectors []labels.Selector
 
 // reader keeps one table current.
 type reader struct {
@@ -70,25 +79,23 @@ const (
 	podPart
 	daemonSetPart
 	eventPart
+	configPart
+	servicePart
 )
 
 // NewCluster checks the configuration; Run starts reading.
 func NewCluster(cfg Config) (*Cluster, error) {
-	c := &Cluster{cfg: cfg, presence: newPresence(), history: history{since: map[historyKey]time.Time{}}}
-	for _, s := range cfg.Selectors {
-		parsed, err := labels.Parse(s)
-		if err != nil {
-			return nil, fmt.Errorf("pod selector %q: %w", s, err)
-		}
-		if parsed.Empty() {
-			return nil, fmt.Errorf("pod selector %q selects every pod", s)
-		}
-		c.selectors = append(c.selectors, parsed)
+	parsed, err := parseSelectors(cfg.Selectors)
+	if err != nil {
+		return nil, err
 	}
-	if len(c.selectors) == 0 {
-		return nil, fmt.Errorf("no pod selector given")
+	if problems := validation.IsDNS1123Label(cfg.Namespace); len(problems) > 0 {
+		return nil, fmt.Errorf("namespace %q: %s", cfg.Namespace, problems[0])
 	}
+	c := &Cluster{cfg: cfg, selectors: parsed, presence: newPresence(), history: newHistory()}
+	c.goneSince, c.wantedSince = c.presence.goneSince, c.presence.wantedSince
 	c.logs = newLogReader(cfg.Client, cfg.Logger)
+	c.view.logs = c.logs.log
 	core, apps := cfg.Client.CoreV1(), cfg.Client.AppsV1()
 
 	c.nodes = add(c, "nodes", "list,watch nodes", nodePart, &corev1.Node{}, convertNode, c.nodeChanged, metav1.ListOptions{},
@@ -106,17 +113,49 @@ func NewCluster(cfg Config) (*Cluster, error) {
 			func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return pods.List(ctx, o) }, pods.Watch))
 	}
 	// All namespaces: what takes kube-proxy's place may live anywhere.
-	c.daemonSets = add(c, "daemonsets", "list,watch daemonsets.apps", daemonSetPart, &appsv1.DaemonSet{}, convertDaemonSet(cfg.Namespace, c.matches), nil, metav1.ListOptions{},
+	c.daemonSets = add(c, "daemonsets", "list,watch daemonsets.apps", daemonSetPart, &appsv1.DaemonSet{}, convertDaemonSet(cfg.Namespace, c.selectors.match), nil, metav1.ListOptions{},
 		func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 			return apps.DaemonSets("").List(ctx, o)
 		}, apps.DaemonSets("").Watch)
-	events := core.Events(cfg.Namespace)
-	wanted := func(kind, name string) bool {
-		return (kind == "Pod" || kind == "DaemonSet") && strings.HasPrefix(name, "kube-proxy")
+	c.watchEvents()
+	services := core.Services(cfg.Namespace)
+	c.services = add(c, "services", "list,watch services in "+cfg.Namespace, servicePart, &corev1.Service{}, convertService, nil, metav1.ListOptions{},
+		func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return services.List(ctx, o) }, services.Watch)
+	c.view.ports = func(string) *cause.Ports { return nil }
+	if cfg.PortInterval > 0 {
+		c.ports = prober.NewPorts(prober.PortConfig{Interval: cfg.PortInterval, Timeout: portTimeout, Rate: portRate})
+		c.view.ports = c.portsOf
 	}
-	c.events = add(c, "events", "list,watch events in "+cfg.Namespace, eventPart, &corev1.Event{}, convertEvent(wanted), nil, metav1.ListOptions{FieldSelector: "type=Warning"},
-		func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return events.List(ctx, o) }, events.Watch)
+	for _, name := range configMapNames {
+		maps := core.ConfigMaps(cfg.Namespace)
+		c.configs = append(c.configs, add(c, "configmap_"+name, "list,watch configmaps "+name+" in "+cfg.Namespace, configPart,
+			&corev1.ConfigMap{}, convertConfigMap, nil, metav1.ListOptions{FieldSelector: "metadata.name=" + name},
+			func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return maps.List(ctx, o) }, maps.Watch))
+	}
+	c.version = &versionReader{client: cfg.Client.Discovery(), contact: &contact{reader: "version", what: "get /version", logger: cfg.Logger}}
+	c.server = c.version.get
 	return c, nil
+}
+
+// watchEvents reads the warnings about kube-proxy's pods and DaemonSet and
+// about the nodes, and the one piece of information that matters too: that a
+// pod's sandbox is made anew.
+func (c *Cluster) watchEvents() {
+	ours := func(kind string) bool { return kind == "Pod" || kind == "DaemonSet" }
+	nodes := func(kind string) bool { return kind == "Node" }
+	for _, w := range []struct {
+		name, namespace, fields string
+		wanted                  func(kind string) bool
+	}{
+		{"events", c.cfg.Namespace, "type=Warning", ours},
+		{"events_sandbox", c.cfg.Namespace, "reason=SandboxChanged", ours},
+		{"events_nodes", metav1.NamespaceDefault, "involvedObject.kind=Node,type=Warning", nodes},
+	} {
+		events := c.cfg.Client.CoreV1().Events(w.namespace)
+		c.events = append(c.events, add(c, w.name, "list,watch events in "+w.namespace, eventPart, &corev1.Event{}, convertEvent(w.wanted), nil,
+			metav1.ListOptions{FieldSelector: w.fields},
+			func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return events.List(ctx, o) }, events.Watch))
+	}
 }
 
 // add makes a table and the reader that keeps it current.
@@ -151,6 +190,11 @@ func (c *Cluster) Run(ctx context.Context) {
 		wg.Go(func() { r.run(ctx) })
 	}
 	wg.Go(func() { c.logs.run(ctx) })
+	wg.Go(func() { c.version.run(ctx) })
+	wg.Go(func() { c.reviewLogs(ctx) })
+	if c.ports != nil {
+		wg.Go(func() { c.ports.Run(ctx, c.portTargets) })
+	}
 	wg.Wait()
 }
 
@@ -164,19 +208,35 @@ func (c *Cluster) Ready() (bool, string) {
 	return true, ""
 }
 
-// matches is whether labels are those of a kube-proxy pod.
-func (c *Cluster) matches(podLabels map[string]string) bool {
-	for _, s := range c.selectors {
-		if s.Matches(labels.Set(podLabels)) {
-			return true
+func parseSelectors(texts []string) (selectors, error) {
+	var out selectors
+	for _, s := range texts {
+		parsed, err := labels.Parse(s)
+		if err != nil {
+			return nil, fmt.Errorf("pod selector %q: %w", s, err)
 		}
+		if parsed.Empty() {
+			return nil, fmt.Errorf("pod selector %q selects every pod", s)
+		}
+		out = append(out, parsed)
 	}
-	return false
+	if len(out) == 0 {
+		return nil, errors.New("no pod selector given")
+	}
+	return out, nil
+}
+
+// match is whether labels are those of a kube-proxy pod.
+func (s selectors) match(podLabels map[string]string) bool {
+	return slices.ContainsFunc(s, func(one labels.Selector) bool { return one.Matches(labels.Set(podLabels)) })
 }
 
 func (c *Cluster) podChanged(previous, current *podRow) {
 	c.presence.podChanged(previous, current, time.Now())
 	c.logs.podChanged(previous, current)
+	if current == nil && !c.nodes.has("/"+previous.node) {
+		c.presence.forget(previous.node) // the node went first
+	}
 }
 
 func (c *Cluster) nodeChanged(previous, current *nodeRow) {
@@ -184,53 +244,4 @@ func (c *Cluster) nodeChanged(previous, current *nodeRow) {
 		c.presence.forget(previous.name)
 		c.history.forget(previous.name)
 	}
-}
-
-// presence knows since when a node has had no kube-proxy pod.
-type presence struct {
-	mu sync.Mutex
-	// mu protects following.
-	live map[string]int       // node -> pods that run or will
-	gone map[string]time.Time // node -> since when live is 0
-}
-
-func newPresence() *presence { return &presence{live: map[string]int{}, gone: map[string]time.Time{}} }
-
-func (p *presence) podChanged(previous, current *podRow, now time.Time) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	count := func(r *podRow, by int) {
-		if r == nil || r.status.Deleting || r.status.Phase == "Failed" || r.status.Phase == "Succeeded" {
-			return
-		}
-		p.live[r.node] += by
-		if p.live[r.node] > 0 {
-			delete(p.gone, r.node)
-		} else {
-			delete(p.live, r.node)
-			p.gone[r.node] = now
-		}
-	}
-	count(current, 1)
-	count(previous, -1)
-}
-
-// goneSince is since when a node without a pod has none: now, if it never had one.
-func (p *presence) goneSince(node string, now time.Time) time.Time {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.live[node] > 0 {
-		return time.Time{}
-	}
-	if t, ok := p.gone[node]; ok {
-		return t
-	}
-	p.gone[node] = now
-	return now
-}
-
-func (p *presence) forget(node string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	delete(p.gone, node)
 }

@@ -61,6 +61,7 @@ func (c *Cluster) Collect(ch chan<- prometheus.Metric) {
 	for _, r := range c.readers {
 		collectContact(ch, r.contact, c.cfg.StaleAfter, now)
 	}
+	collectContact(ch, c.version.contact, c.cfg.StaleAfter, now)
 	collectContact(ch, c.logs.contact, c.cfg.StaleAfter, now)
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -23,6 +24,8 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 	k8stesting "k8s.io/client-go/testing"
 	"k8s.io/klog/v2"
+
+	"github.com/kproxy-exporter/kproxy-exporter/collector/cause"
 )
 
 // begin is when a synctest bubble's clock starts.
@@ -108,7 +111,7 @@ func watchingPrepared(t *testing.T, prepare func(*fake.Clientset), objects []run
 	})
 }
 
-func nodeReport(t *testing.T, c *Cluster, name string) NodeReport {
+func reportOf(t *testing.T, c *Cluster, name string) NodeReport {
 	t.Helper()
 	for _, n := range c.Report().Nodes {
 		if n.Node == name {
@@ -133,6 +136,7 @@ func TestExposition(t *testing.T) {
 		node("n1"), pod("n1"), node("n2"), pod("n2", crashing), node("n3"),
 		node("n4", func(n *corev1.Node) { n.Labels[corev1.LabelOSStable] = "windows" }),
 		daemonSet("kube-proxy", "kube-proxy"),
+		&corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "kube-proxy", Namespace: "kube-system"}, Data: map[string]string{"config.conf": "kind: KubeProxyConfiguration\nclusterCIDR: 10.244.0.0/16\n"}},
 	}, func(c *Cluster, _ *fake.Clientset) {
 		// The pod of n3 has been missing for longer than a rollout lasts.
 		c.snapshots(time.Now())
@@ -194,7 +198,7 @@ func TestLogNamesTheCrash(t *testing.T) {
 		if n := logRequests(client); n != 1 {
 			t.Errorf("the log of one container was asked for %d times", n)
 		}
-		r := nodeReport(t, c, "n1")
+		r := reportOf(t, c, "n1")
 		if r.Primary == nil || r.Primary.Cause != "crash_loop" || r.Primary.Detail != "other" {
 			t.Errorf("primary is %+v", r.Primary)
 		}
@@ -225,16 +229,16 @@ func TestLostSourceAgesAndComesBack(t *testing.T) {
 		contact := c.nodesContact()
 		contact.failed(errors.New("connection refused"))
 		time.Sleep(59 * time.Second)
-		if r := nodeReport(t, c, "n1"); r.Healthy == nil || len(r.Unknown) > 0 {
+		if r := reportOf(t, c, "n1"); r.Healthy == nil || slices.Contains(r.Unknown, "node_not_ready") {
 			t.Errorf("forgotten too early: %+v", r)
 		}
 		time.Sleep(2 * time.Second)
-		r := nodeReport(t, c, "n1")
+		r := reportOf(t, c, "n1")
 		if r.Healthy != nil || r.Expected != nil || !strings.Contains(strings.Join(r.Unknown, " "), "node_not_ready") {
 			t.Errorf("what is a minute old is still believed: %+v", r)
 		}
 		contact.succeeded(time.Millisecond)
-		if r := nodeReport(t, c, "n1"); r.Healthy == nil || len(r.Unknown) > 0 {
+		if r := reportOf(t, c, "n1"); r.Healthy == nil || slices.Contains(r.Unknown, "node_not_ready") {
 			t.Errorf("it did not come back: %+v", r)
 		}
 	})
@@ -257,13 +261,13 @@ func TestEmptyWatchIsNoAnswer(t *testing.T) {
 	}
 	watchingPrepared(t, prepare, []runtime.Object{node("n1"), pod("n1"), daemonSet("kube-proxy", "kube-proxy")}, func(c *Cluster, _ *fake.Clientset) {
 		time.Sleep(3 * time.Minute)
-		if r := nodeReport(t, c, "n1"); r.Healthy == nil {
+		if r := reportOf(t, c, "n1"); r.Healthy == nil {
 			t.Errorf("a watch that says nothing is not believed: %+v", r)
 		}
 		lost = true
 		first.Stop()
 		time.Sleep(3 * time.Minute)
-		if r := nodeReport(t, c, "n1"); r.Healthy != nil || r.Expected != nil {
+		if r := reportOf(t, c, "n1"); r.Healthy != nil || r.Expected != nil {
 			t.Errorf("nobody answers and it is believed: %+v", r)
 		}
 	})
@@ -290,7 +294,7 @@ func TestForbiddenReaderIsUnknownNotZero(t *testing.T) {
 		if ok, lacks := c.Ready(); ok || lacks != "pods" {
 			t.Errorf("ready is %v, lacks %q", ok, lacks)
 		}
-		r := nodeReport(t, c, "n1")
+		r := reportOf(t, c, "n1")
 		for _, want := range []string{"missing_on_node", "image_pull", "crash_loop"} {
 			if !strings.Contains(strings.Join(r.Unknown, " "), want) {
 				t.Errorf("%s is judged without pods: %+v", want, r)
@@ -330,7 +334,7 @@ func TestExpected(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			watching(t, tc.objects, func(c *Cluster, _ *fake.Clientset) {
-				r := nodeReport(t, c, "n1")
+				r := reportOf(t, c, "n1")
 				if r.Expected == nil || *r.Expected != tc.yes || r.Reason != tc.reason {
 					t.Errorf("got %+v, want %v %s", r, tc.yes, tc.reason)
 				}
@@ -361,17 +365,27 @@ func TestPresence(t *testing.T) {
 	live := &podRow{node: "n1"}
 	dying := &podRow{node: "n1"}
 	dying.status.Deleting = true
-	if got := p.goneSince("n1", at(0)); got != at(0) {
+	if got, seen := p.goneSince("n1", at(0)); got != at(0) || seen {
 		t.Errorf("never seen: gone since %v", got)
 	}
 	p.podChanged(nil, live, at(1))
-	if got := p.goneSince("n1", at(2)); !got.IsZero() {
+	if got, _ := p.goneSince("n1", at(2)); !got.IsZero() {
 		t.Errorf("it is there: gone since %v", got)
 	}
 	p.podChanged(live, dying, at(3))
 	p.podChanged(dying, nil, at(5))
-	if got := p.goneSince("n1", at(9)); got != at(3) {
-		t.Errorf("gone since %v, want when it began to go", got)
+	if got, seen := p.goneSince("n1", at(9)); got != at(5) || !seen {
+		t.Errorf("gone since %v, want when it went", got)
+	}
+	if got := p.wantedSince("n1", &cause.Placement{Selected: true}, at(9)); got != at(9) {
+		t.Errorf("wanted since %v", got)
+	}
+	if got := p.wantedSince("n1", &cause.Placement{Selected: true}, at(10)); got != at(9) {
+		t.Errorf("wanted since %v", got)
+	}
+	p.wantedSince("n1", &cause.Placement{}, at(11))
+	if got := p.wantedSince("n1", &cause.Placement{Selected: true}, at(12)); got != at(12) {
+		t.Errorf("it was not wanted meanwhile, and is wanted since %v", got)
 	}
 }
 

@@ -90,6 +90,13 @@ func (c *contact) failed(err error) {
 	level.Warn(c.logger).Log("msg", "source cannot be read", "reader", c.reader, "what", c.what, "err", err)
 }
 
+// failedUnlessStopped is failed, but for what only our own end brought about.
+func (c *contact) failedUnlessStopped(ctx context.Context, err error) {
+	if ctx.Err() == nil {
+		c.failed(err)
+	}
+}
+
 func (c *contact) markSynced() {
 	c.mu.Lock()
 	c.synced = true
@@ -107,7 +114,7 @@ func (c *contact) listWatch(
 			began := time.Now()
 			out, err := list(ctx, o)
 			if err != nil {
-				c.failed(err)
+				c.failedUnlessStopped(ctx, err)
 				return out, err
 			}
 			c.succeeded(time.Since(began))
@@ -117,10 +124,10 @@ func (c *contact) listWatch(
 			began := time.Now()
 			w, err := watchFor(ctx, o)
 			if err != nil {
-				c.failed(err)
+				c.failedUnlessStopped(ctx, err)
 				return w, err
 			}
-			return c.listen(w, time.Since(began)), nil
+			return c.listen(ctx, w, time.Since(began)), nil
 		},
 	}
 }
@@ -133,7 +140,7 @@ const settled = time.Second
 var errShortWatch = errors.New("the watch ended at once: nobody behind the address")
 
 // listen passes a watch on and notes what it says.
-func (c *contact) listen(w watch.Interface, took time.Duration) watch.Interface {
+func (c *contact) listen(ctx context.Context, w watch.Interface, took time.Duration) watch.Interface {
 	out := make(chan watch.Event)
 	passed := watch.NewProxyWatcher(out)
 	go func() {
@@ -147,13 +154,13 @@ func (c *contact) listen(w watch.Interface, took time.Duration) watch.Interface 
 			case e, ok := <-w.ResultChan():
 				if !ok {
 					if !heard && time.Since(opened) < settled {
-						c.failed(errShortWatch)
+						c.failedUnlessStopped(ctx, errShortWatch)
 					}
 					return
 				}
 				heard = true
 				if e.Type == watch.Error {
-					c.failed(apierrors.FromObject(e.Object))
+					c.failedUnlessStopped(ctx, apierrors.FromObject(e.Object))
 				} else {
 					c.succeeded(took)
 				}

@@ -22,6 +22,7 @@ var replacements = map[string]string{
 	"cilium":       cause.ReasonCilium,
 	"anetd":        cause.ReasonGKE,
 	"ovnkube-node": cause.ReasonOVN,
+	"antrea-agent": cause.ReasonAntrea,
 }
 
 // daemonSetRow is what is kept of a DaemonSet: kube-proxy's own, or one that
@@ -45,6 +46,10 @@ func convertDaemonSet(namespace string, matches func(podLabels map[string]string
 			return daemonSetRow{}, false
 		}
 		row := daemonSetRow{namespace: d.Namespace, name: d.Name, created: d.CreationTimestamp.Time}
+		if d.Name == "calico-node" && hasEnv(d, "FELIX_BPFENABLED", "true") {
+			row.replaces = cause.ReasonCalico
+			return row, true
+		}
 		if reason, ok := replacements[d.Name]; ok {
 			row.replaces = reason
 			return row, true
@@ -57,6 +62,17 @@ func convertDaemonSet(namespace string, matches func(podLabels map[string]string
 		row.tolerations = append(slices.Clone(spec.Tolerations), addedTolerations(spec.HostNetwork)...)
 		return row, true
 	}
+}
+
+func hasEnv(d *appsv1.DaemonSet, name, value string) bool {
+	for _, c := range d.Spec.Template.Spec.Containers {
+		for _, e := range c.Env {
+			if e.Name == name && strings.EqualFold(e.Value, value) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // addedTolerations are those that the DaemonSet controller gives every pod

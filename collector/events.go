@@ -2,6 +2,7 @@ package collector
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -12,7 +13,10 @@ import (
 // eventsPerObject bounds what is shown of an object's warnings.
 const eventsPerObject = 10
 
-// eventRow is what is kept of a warning about a pod or a DaemonSet.
+// eventBytes bounds what is kept of a message; the API server takes as much.
+const eventBytes = 1024
+
+// eventRow is what is kept of an event about a pod, a DaemonSet or a Node.
 type eventRow struct {
 	// kind, namespace and name are the object that the event is about.
 	kind, namespace, name string
@@ -20,14 +24,17 @@ type eventRow struct {
 }
 
 // convertEvent returns what keeps the events about objects that wanted says.
-func convertEvent(wanted func(kind, name string) bool) func(any) (eventRow, bool) {
+func convertEvent(wanted func(kind string) bool) func(any) (eventRow, bool) {
 	return func(object any) (eventRow, bool) {
 		e, ok := object.(*corev1.Event)
-		if !ok || !wanted(e.InvolvedObject.Kind, e.InvolvedObject.Name) {
+		if !ok || !wanted(e.InvolvedObject.Kind) {
 			return eventRow{}, false
 		}
 		row := eventRow{kind: e.InvolvedObject.Kind, namespace: e.InvolvedObject.Namespace, name: e.InvolvedObject.Name}
-		row.event = cause.Event{Reason: e.Reason, Message: e.Message, Time: eventTime(e), Count: max(1, e.Count)}
+		if row.kind == "Node" {
+			row.namespace = "" // reporters differ, and a Node has none
+		}
+		row.event = cause.Event{Reason: e.Reason, Message: strings.Clone(e.Message[:min(len(e.Message), eventBytes)]), Time: eventTime(e), Count: max(1, e.Count)}
 		if e.Series != nil {
 			row.event.Count = e.Series.Count
 		}

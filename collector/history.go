@@ -17,6 +17,8 @@ type history struct {
 
 type historyKey struct{ node, cause string }
 
+func newHistory() *history { return &history{since: map[historyKey]time.Time{}} }
+
 // begin returns since when a cause is active, given its verdict now.
 func (h *history) begin(node, name string, v cause.Verdict, now time.Time) time.Time {
 	h.mu.Lock()

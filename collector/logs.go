@@ -27,10 +27,16 @@ const (
 	logParallel         = 4
 	logTries            = 3
 	logRecentness       = 15 * time.Minute
+	// logAgain is how often the log of a running container is read anew.
+	logAgain = time.Minute
 )
 
 // logRequest names a terminated container.
-type logRequest struct{ uid, namespace, pod, container, containerID string }
+type logRequest struct {
+	uid, namespace, pod, container, containerID string
+	// current asks for the log of the container that runs.
+	current bool
+}
 
 // logReader reads the logs of kube-proxy containers that ended, each one once,
 // and only of pods that are not well.
@@ -43,6 +49,10 @@ type logReader struct {
 	// mu protects following.
 	asked map[string]string    // pod uid -> container id last asked for
 	logs  map[string]cause.Log // pod uid -> newest log that was read
+	// running are the newest logs of running containers that are not well, and
+	// when they were asked for.
+	running      map[string]cause.Log
+	runningAsked map[string]time.Time
 }
 
 func newLogReader(client kubernetes.Interface, logger log.Logger) *logReader {
@@ -52,6 +62,7 @@ func newLogReader(client kubernetes.Interface, logger log.Logger) *logReader {
 		queue: workqueue.NewTypedRateLimitingQueue(
 			workqueue.NewTypedItemExponentialFailureRateLimiter[logRequest](500*time.Millisecond, 10*time.Second)),
 		asked: map[string]string{}, logs: map[string]cause.Log{},
+		running: map[string]cause.Log{}, runningAsked: map[string]time.Time{},
 	}
 }
 
@@ -62,6 +73,8 @@ func (l *logReader) podChanged(previous, current *podRow) {
 	if previous != nil && (current == nil || current.uid != previous.uid) {
 		delete(l.asked, previous.uid)
 		delete(l.logs, previous.uid)
+		delete(l.running, previous.uid)
+		delete(l.runningAsked, previous.uid)
 	}
 	if current == nil {
 		return
@@ -77,17 +90,38 @@ func (l *logReader) podChanged(previous, current *podRow) {
 		return
 	}
 	l.asked[current.uid] = current.previous
-	l.queue.Add(logRequest{current.uid, current.namespace, current.status.Name, current.container, current.previous})
+	l.queue.Add(logRequest{current.uid, current.namespace, current.status.Name, current.container, current.previous, false})
 }
 
-// log returns what is known of a pod's last terminated container.
-func (l *logReader) log(uid string) *cause.Log {
+// log returns what is known of a pod's last terminated container, and of its
+// running one.
+func (l *logReader) log(uid string) (ended, running *cause.Log) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if out, ok := l.logs[uid]; ok {
-		return &out
+		ended = &out
 	}
-	return nil
+	if out, ok := l.running[uid]; ok {
+		running = &out
+	}
+	return ended, running
+}
+
+// review asks for the log of a running container that is not well, now and
+// again, and forgets what one said that is well again.
+func (l *logReader) review(r *podRow, unwell bool, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !unwell {
+		delete(l.running, r.uid)
+		delete(l.runningAsked, r.uid)
+		return
+	}
+	if now.Sub(l.runningAsked[r.uid]) < logAgain {
+		return
+	}
+	l.runningAsked[r.uid] = now
+	l.queue.Add(logRequest{r.uid, r.namespace, r.status.Name, r.container, "", true})
 }
 
 // run works until the context ends.
@@ -139,7 +173,10 @@ func (l *logReader) handle(ctx context.Context, r logRequest) {
 	l.queue.Forget(r)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if _, here := l.asked[r.uid]; here {
+	if _, here := l.runningAsked[r.uid]; here && r.current {
+		l.running[r.uid] = out
+	}
+	if _, here := l.asked[r.uid]; here && !r.current {
 		l.logs[r.uid] = out
 	}
 }
@@ -149,7 +186,7 @@ func (l *logReader) read(ctx context.Context, r logRequest) ([]byte, error) {
 	defer cancel()
 	lines, limit := logTailLines, logBytes
 	stream, err := l.client.CoreV1().Pods(r.namespace).GetLogs(r.pod, &corev1.PodLogOptions{
-		Container: r.container, Previous: true, TailLines: &lines, LimitBytes: &limit,
+		Container: r.container, Previous: !r.current, TailLines: &lines, LimitBytes: &limit,
 	}).Stream(ctx)
 	if err != nil {
 		return nil, err

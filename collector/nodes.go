@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"net/netip"
 	"strings"
 	"time"
 
@@ -16,6 +17,10 @@ type nodeRow struct {
 	labels  map[string]string
 	taints  []corev1.Taint
 	kubelet string // its version
+	// absent says that only its pods are known, not the Node.
+	absent bool
+	// hasPods says that its pods are known although the list of pods is not.
+	hasPods bool
 	status  cause.Node
 }
 
@@ -29,10 +34,15 @@ func convertNode(object any) (nodeRow, bool) {
 		kubelet: n.Status.NodeInfo.KubeletVersion,
 		status:  cause.Node{Created: n.CreationTimestamp.Time},
 	}
+	seen := map[corev1.NodeConditionType]bool{}
 	for _, c := range n.Status.Conditions {
 		condition := cause.Condition{
 			Type: string(c.Type), Status: string(c.Status), Reason: c.Reason, Message: c.Message, Since: c.LastTransitionTime.Time,
 		}
+		if seen[c.Type] {
+			continue // the API server takes a type twice
+		}
+		seen[c.Type] = true
 		switch c.Type {
 		case corev1.NodeReady:
 			row.status.Ready = &condition
@@ -42,6 +52,24 @@ func convertNode(object any) (nodeRow, bool) {
 				condition.Reason, condition.Message = "", ""
 			}
 			row.status.Pressure = append(row.status.Pressure, condition)
+		default:
+			if c.Status == corev1.ConditionTrue {
+				row.status.Problems = append(row.status.Problems, condition)
+			}
+		}
+	}
+	row.status.Draining = n.DeletionTimestamp != nil
+	for _, t := range n.Spec.Taints {
+		row.status.Draining = row.status.Draining || t.Key == "ToBeDeletedByClusterAutoscaler"
+	}
+	for _, text := range n.Spec.PodCIDRs {
+		if p, err := netip.ParsePrefix(text); err == nil {
+			row.status.PodCIDRs = append(row.status.PodCIDRs, p.Masked())
+		}
+	}
+	for _, a := range n.Status.Addresses {
+		if ip, err := netip.ParseAddr(a.Address); err == nil && a.Type == corev1.NodeInternalIP {
+			row.status.Addresses = append(row.status.Addresses, ip)
 		}
 	}
 	return row, true

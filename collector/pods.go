@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -17,6 +18,7 @@ type podRow struct {
 	namespace, uid string
 	// node is where it runs or, while unscheduled, where it is meant to run.
 	node      string
+	labels    map[string]string
 	container string // its kube-proxy container's name
 	// previous is the id of the container whose log the kubelet gives as the
 	// previous one; empty if there is none.
@@ -29,7 +31,7 @@ func convertPod(object any) (podRow, bool) {
 	if !ok {
 		return podRow{}, false
 	}
-	row := podRow{namespace: p.Namespace, uid: string(p.UID), node: p.Spec.NodeName}
+	row := podRow{namespace: p.Namespace, uid: string(p.UID), node: p.Spec.NodeName, labels: p.Labels}
 	if row.node == "" {
 		row.node = intendedNode(p)
 	}
@@ -53,8 +55,22 @@ func convertPod(object any) (podRow, bool) {
 		}
 	}
 	row.container = kubeProxyContainer(p)
+	for _, c := range p.Spec.Containers {
+		if c.Name == row.container {
+			row.status.Image = c.Image
+			row.status.Hostname, row.status.HostnameFlag = hostnameFlag(append(slices.Clone(c.Command), c.Args...))
+		}
+	}
+	if init := unfinishedInit(p); init != nil {
+		row.container = init.Name
+		row.status.Container = convertContainer(init)
+		if last := init.LastTerminationState.Terminated; last != nil {
+			row.previous = last.ContainerID
+		}
+		return row, true
+	}
 	for _, s := range p.Status.ContainerStatuses {
-		if s.Name == row.container {
+		if s.Name == row.container || len(p.Status.ContainerStatuses) == 1 {
 			row.status.Container = convertContainer(&s)
 			if last := s.LastTerminationState.Terminated; last != nil {
 				row.previous = last.ContainerID
@@ -62,6 +78,26 @@ func convertPod(object any) (podRow, bool) {
 		}
 	}
 	return row, true
+}
+
+// hostnameFlag is the literal value of --hostname-override, and whether there
+// is such a flag; what a variable fills in is not literal.
+func hostnameFlag(argv []string) (value string, found bool) {
+	const flag = "--hostname-override"
+	for i, a := range argv {
+		switch {
+		case strings.HasPrefix(a, flag+"="):
+			value, found = a[len(flag)+1:], true
+		case a == flag && i+1 < len(argv):
+			value, found = argv[i+1], true
+		case strings.Contains(a, flag):
+			return "", true // inside a shell's command line
+		}
+	}
+	if strings.Contains(value, "$") {
+		value = ""
+	}
+	return value, found
 }
 
 // intendedNode is the node that the DaemonSet controller made the pod for: it
@@ -98,6 +134,24 @@ func kubeProxyContainer(p *corev1.Pod) string {
 	return ""
 }
 
+// unfinishedInit is the init container that the pod waits for, if there is one:
+// until it is done, what it does is what kube-proxy does.
+func unfinishedInit(p *corev1.Pod) *corev1.ContainerStatus {
+	for i := range p.Status.InitContainerStatuses {
+		s := &p.Status.InitContainerStatuses[i]
+		done := s.State.Terminated != nil && s.State.Terminated.ExitCode == 0
+		sidecar := s.Started != nil && *s.Started && s.State.Running != nil
+		if done || sidecar {
+			continue
+		}
+		if w := s.State.Waiting; w != nil && w.Reason == "PodInitializing" {
+			return nil // its turn has not come
+		}
+		return s
+	}
+	return nil
+}
+
 func convertContainer(s *corev1.ContainerStatus) *cause.Container {
 	c := &cause.Container{Image: s.Image, Ready: s.Ready, Restarts: s.RestartCount}
 	last := s.LastTerminationState.Terminated
@@ -112,10 +166,14 @@ func convertContainer(s *corev1.ContainerStatus) *cause.Container {
 	case s.State.Terminated != nil:
 		last = s.State.Terminated
 	}
-	if last != nil {
+	// A kubelet that lost track of a container says so, without times.
+	if last != nil && (last.Reason != "ContainerStatusUnknown" || !last.FinishedAt.IsZero()) {
 		c.Last = &cause.Termination{
 			ContainerID: last.ContainerID, ExitCode: last.ExitCode, Signal: last.Signal, Reason: last.Reason, Message: last.Message,
 			Started: last.StartedAt.Time, Finished: last.FinishedAt.Time,
+		}
+		if c.Last.Started.Unix() <= 0 {
+			c.Last.Started = c.Last.Finished // it never began: the runtime says 1970
 		}
 	}
 	return c

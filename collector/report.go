@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"slices"
 	"time"
 
 	"github.com/kproxy-exporter/kproxy-exporter/collector/cause"
@@ -24,11 +25,35 @@ type NodeReport struct {
 	Unknown []string `json:"unknown"`
 }
 
+// States of a node in one word: a closed set.
+const (
+	StateSick    = "sick"    // a cause is active
+	StateAbsent  = "absent"  // kube-proxy is not expected here
+	StateHealthy = "healthy" // no cause is active and kube-proxy does its job
+	StateUnwell  = "unwell"  // it does not, and no cause is known yet
+	StateUnknown = "unknown" // nobody can tell
+)
+
+// State is the node in one word.
+func (n NodeReport) State() string {
+	switch {
+	case n.Primary != nil:
+		return StateSick
+	case n.Expected != nil && !*n.Expected:
+		return StateAbsent
+	case n.Healthy == nil:
+		return StateUnknown
+	case *n.Healthy:
+		return StateHealthy
+	}
+	return StateUnwell
+}
+
 // CauseReport is an active cause: one for each detail.
 type CauseReport struct {
 	Cause    string    `json:"cause"`
 	Detail   string    `json:"detail"`
-	Since    time.Time `json:"since"`
+	Since    time.Time `json:"since,omitzero"`
 	Evidence []string  `json:"evidence"`
 	Action   string    `json:"action"`
 }
@@ -37,12 +62,12 @@ type CauseReport struct {
 func (c *Cluster) Report() Report {
 	out := Report{Nodes: []NodeReport{}}
 	for _, s := range c.snapshots(time.Now()) {
-		out.Nodes = append(out.Nodes, c.nodeReport(s))
+		out.Nodes = append(out.Nodes, nodeReport(s, c.history))
 	}
 	return out
 }
 
-func (c *Cluster) nodeReport(s *cause.Snapshot) NodeReport {
+func nodeReport(s *cause.Snapshot, h *history) NodeReport {
 	j := cause.Judge(s)
 	n := NodeReport{Node: s.Name, Causes: []CauseReport{}, Unknown: []string{}}
 	if s.Expected != nil {
@@ -54,7 +79,7 @@ func (c *Cluster) nodeReport(s *cause.Snapshot) NodeReport {
 	}
 	for i, v := range j.Verdicts {
 		k := &cause.All[i]
-		since := c.history.begin(s.Name, k.Name, v, s.Now)
+		since := h.begin(s.Name, k.Name, v, s.Now)
 		switch v.State {
 		case cause.Unknown:
 			n.Unknown = append(n.Unknown, k.Name)
@@ -66,7 +91,7 @@ func (c *Cluster) nodeReport(s *cause.Snapshot) NodeReport {
 		}
 	}
 	if j.Primary >= 0 {
-		n.Primary = &n.Causes[0]
+		n.Primary = &n.Causes[slices.IndexFunc(n.Causes, func(c CauseReport) bool { return c.Cause == cause.All[j.Primary].Name })]
 	}
 	return n
 }

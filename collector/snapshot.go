@@ -7,18 +7,44 @@ import (
 	"github.com/kproxy-exporter/kproxy-exporter/collector/cause"
 )
 
+// view is what the sources said last, whoever read them: the API's readers or
+// a dump.
+type view struct {
+	nodes      *table[nodeRow]
+	pods       []*table[podRow]
+	daemonSets *table[daemonSetRow]
+	events     []*table[eventRow]
+	configs    []*table[configRow]
+	services   *table[serviceRow]
+	// ports is what kube-proxy's ports on a node answered, nil if not asked.
+	ports func(node string) *cause.Ports
+	// server is the API server's version, nil while unknown.
+	server func() *cause.Version
+	// logs are what a pod's ended and its running container said, nil if not read.
+	logs func(uid string) (ended, running *cause.Log)
+	// goneSince is since when a node has had no kube-proxy pod.
+	goneSince func(node string, now time.Time) (since time.Time, seenGoing bool)
+	// wantedSince is since when a DaemonSet has wanted a pod on a node.
+	wantedSince func(node string, p *cause.Placement, now time.Time) time.Time
+	dump        bool
+}
+
+// snapshots judges by what is fresh.
+func (c *Cluster) snapshots(now time.Time) []*cause.Snapshot {
+	return c.view.snapshots(now, c.freshParts(now))
+}
+
 // snapshots puts what is known now about every node into one Snapshot each, in
 // the order of names. Without a fresh list of nodes there is none to speak of:
 // the last known nodes are named and everything about them is unknown.
-func (c *Cluster) snapshots(now time.Time) []*cause.Snapshot {
-	fresh := c.freshParts(now)
+func (c *view) snapshots(now time.Time, fresh map[part]bool) []*cause.Snapshot {
 	pods := map[string][]cause.Pod{}
 	static := false
 	events := c.eventsByObject(fresh[eventPart])
 	for _, t := range c.pods {
 		t.each(func(r *podRow) {
 			p := r.status
-			p.Log = c.logs.log(r.uid)
+			p.Log, p.Current = c.logs(r.uid)
 			p.Events = events[objectKey{"Pod", r.namespace, r.status.Name}]
 			pods[r.node] = append(pods[r.node], p)
 			static = static || p.Static
@@ -34,22 +60,33 @@ func (c *Cluster) snapshots(now time.Time) []*cause.Snapshot {
 		}
 	})
 	slices.SortFunc(own, func(a, b *daemonSetRow) int { return a.created.Compare(b.created) })
+	config, claims := c.config(fresh[configPart])
+	noTarget := ""
+	if fresh[servicePart] && fresh[podPart] {
+		noTarget = c.noTarget()
+	}
 
 	var out []*cause.Snapshot
 	c.nodes.each(func(n *nodeRow) {
-		s := &cause.Snapshot{Now: now, Name: n.name}
-		if fresh[nodePart] {
+		s := &cause.Snapshot{Now: now, Name: n.name, Config: config, Server: c.server(), Replaced: claims, EventsKnown: fresh[eventPart], NoTarget: noTarget, Ports: c.ports(n.name), Dump: c.dump}
+		if fresh[nodePart] && !n.absent {
 			status := n.status
+			status.Events = events[objectKey{"Node", "", n.name}]
 			s.Node = &status
 		}
-		if fresh[podPart] {
+		if fresh[podPart] || n.hasPods {
 			list := pods[n.name]
 			slices.SortFunc(list, comparePods)
-			s.Pods = &cause.Pods{List: list, GoneSince: c.presence.goneSince(n.name, now)}
+			s.Pods = &cause.Pods{List: list}
+			s.Pods.GoneSince, s.Pods.SeenGoing = c.goneSince(n.name, now)
+			if s.Pods.GoneSince.IsZero() && !c.dump {
+				s.Pods.GoneSince, s.Pods.SeenGoing = now, true // one came after the list was made
+			}
 		}
 		if fresh[nodePart] && fresh[podPart] && fresh[daemonSetPart] {
 			var excluded bool
 			s.Placement, excluded = place(own, n, events)
+			s.Placement.WantedSince = c.wantedSince(n.name, s.Placement, now)
 			s.Expected = expected(n, s, excluded, static, replaced)
 		}
 		out = append(out, s)
@@ -63,10 +100,29 @@ func (c *Cluster) snapshots(now time.Time) []*cause.Snapshot {
 	return out
 }
 
+// config is kube-proxy's configuration and the reason for which another proxy
+// says that it has taken its place.
+func (c *view) config(fresh bool) (_ *cause.Config, replaced string) {
+	if !fresh {
+		return nil, ""
+	}
+	out := &cause.Config{Missing: true}
+	for _, t := range c.configs {
+		t.each(func(r *configRow) {
+			replaced += r.replaces
+			if !r.cilium && out.Missing {
+				found := r.config
+				out = &found
+			}
+		})
+	}
+	return out, replaced
+}
+
 // freshParts is which parts of a Snapshot can be believed: a part is only as
 // good as the worst of its readers.
 func (c *Cluster) freshParts(now time.Time) map[part]bool {
-	fresh := map[part]bool{nodePart: true, podPart: true, daemonSetPart: true, eventPart: true}
+	fresh := map[part]bool{nodePart: true, podPart: true, daemonSetPart: true, eventPart: true, configPart: true, servicePart: true}
 	for _, r := range c.readers {
 		fresh[r.part] = fresh[r.part] && r.contact.state(now, c.cfg.StaleAfter).fresh
 	}
@@ -75,15 +131,17 @@ func (c *Cluster) freshParts(now time.Time) map[part]bool {
 
 type objectKey struct{ kind, namespace, name string }
 
-func (c *Cluster) eventsByObject(fresh bool) map[objectKey][]cause.Event {
+func (c *view) eventsByObject(fresh bool) map[objectKey][]cause.Event {
 	out := map[objectKey][]cause.Event{}
 	if !fresh {
 		return out
 	}
-	c.events.each(func(r *eventRow) {
-		k := objectKey{r.kind, r.namespace, r.name}
-		out[k] = append(out[k], r.event)
-	})
+	for _, t := range c.events {
+		t.each(func(r *eventRow) {
+			k := objectKey{r.kind, r.namespace, r.name}
+			out[k] = append(out[k], r.event)
+		})
+	}
 	for k, e := range out {
 		out[k] = newestFirst(e)
 	}
@@ -114,10 +172,10 @@ func place(own []*daemonSetRow, n *nodeRow, events map[objectKey][]cause.Event) 
 				break
 			}
 		}
-		if p.Selected {
+		if p.Selected && p.Untolerated == "" {
 			return &p, false
 		}
-		if i == 0 || excluded && !byPurpose {
+		if i == 0 || excluded && !byPurpose || p.Selected && !out.Selected {
 			out, excluded = &p, byPurpose
 		}
 	}

@@ -53,6 +53,20 @@ func (t *table[T]) set(k string, row *T) {
 	}
 }
 
+// has is whether there is a row of that key.
+func (t *table[T]) has(k string) bool {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.rows[k] != nil
+}
+
+// put sets a row that was made of no object.
+func (t *table[T]) put(k string, row *T) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.set(k, row)
+}
+
 func (t *table[T]) row(object any) *T {
 	if v, keep := t.convert(object); keep {
 		return &v

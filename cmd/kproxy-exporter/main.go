@@ -22,30 +22,52 @@ func main() {
 	app.Version(version.Print("kproxy-exporter"))
 	app.HelpFlag.Short('h')
 	var cfg config
+	var levelSet bool
 	app.Flag("kubeconfig", "Path of a kubeconfig; in a pod without it the service account is used.").Envar("KUBECONFIG").StringVar(&cfg.kubeconfig)
-	app.Flag("log.level", "Only log messages of this severity or above: debug, info, warn, error.").Default("info").EnumVar(&cfg.logLevel, "debug", "info", "warn", "error")
+	app.Flag("log.level", "Only log messages of this severity or above: debug, info, warn, error; diagnose logs nothing unless asked.").Default("info").IsSetByUser(&levelSet).EnumVar(&cfg.logLevel, "debug", "info", "warn", "error")
 	app.Flag("log.format", "Format of log messages: logfmt or json.").Default("logfmt").EnumVar(&cfg.logFormat, "logfmt", "json")
 	cfg.web = kingpinflag.AddFlags(app, ":19249")
 
-	cluster := app.Command("cluster", "Watch the whole cluster through the API (a Deployment; no privileges).")
-	cluster.Flag("kube-proxy.namespace", "Namespace of kube-proxy's DaemonSet and pods.").Default("kube-system").StringVar(&cfg.namespace)
-	cluster.Flag("kube-proxy.selector", "Label selector of kube-proxy's pods; may be repeated, any may match.").
+	app.Flag("kube-proxy.namespace", "Namespace of kube-proxy's DaemonSet and pods.").Default("kube-system").StringVar(&cfg.namespace)
+	app.Flag("kube-proxy.selector", "Label selector of kube-proxy's pods; may be repeated, any may match.").
 		Default("k8s-app=kube-proxy", "component=kube-proxy,k8s-app!=kube-proxy").StringsVar(&cfg.selectors)
-	cluster.Flag("api.stale-after", "How long the API server may not answer before what it said counts as unknown.").
+	app.Flag("api.stale-after", "How long the API server may not answer before what it said counts as unknown; a connection that is dead in silence is noticed 45s later.").
 		Default("1m").DurationVar(&cfg.staleAfter)
 
-	if _, err := app.Parse(os.Args[1:]); err != nil {
+	app.Flag("ports.interval", "How often kube-proxy's ports on each node are asked, as monitoring would; longer with many nodes; 0 for never.").
+		Default("15s").DurationVar(&cfg.ports)
+
+	app.Command("cluster", "Watch the whole cluster through the API (a Deployment; no privileges).")
+	once := app.Command("diagnose", "Judge once, for a person: exits with 0 if nothing is wrong, 1 if a cause was found, 2 if it could not tell.")
+	once.Flag("node", "Only this node.").StringVar(&cfg.diagnose.node)
+	once.Flag("dump", "Read this directory, written by 'kubectl cluster-info dump --output-directory', instead of a cluster.").StringVar(&cfg.diagnose.dump)
+	once.Flag("output", "table, for people, or json.").Short('o').Default("table").EnumVar(&cfg.diagnose.output, "table", "json")
+
+	command, err := app.Parse(os.Args[1:])
+	if err != nil {
 		fmt.Fprintf(os.Stderr, "kproxy-exporter: %v; try --help\n", err)
+		os.Exit(2)
+	}
+	if cfg.ports != 0 && cfg.ports < time.Second {
+		fmt.Fprintf(os.Stderr, "kproxy-exporter: --ports.interval is %s; it must be 0 or at least 1s\n", cfg.ports)
 		os.Exit(2)
 	}
 	if cfg.staleAfter < time.Second {
 		fmt.Fprintf(os.Stderr, "kproxy-exporter: --api.stale-after is %s; it must be at least 1s\n", cfg.staleAfter)
 		os.Exit(2)
 	}
+	if command == once.FullCommand() && !levelSet {
+		cfg.logLevel = "error" // what it could not read it says itself
+	}
 	logs := newLogs(os.Stderr, cfg.logLevel, cfg.logFormat)
 	klog.SetLogger(logs.klog) // process-wide, so here and nowhere else
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	if command == once.FullCommand() {
+		code := diagnose(ctx, cfg, logs, os.Stdout, os.Stderr)
+		stop()
+		os.Exit(code)
+	}
 	defer stop()
 	if err := run(ctx, cfg, logs); err != nil {
 		level.Error(logs.logger).Log("msg", "stopped", "err", err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"path/filepath"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -28,6 +29,9 @@ type config struct {
 	namespace  string
 	selectors  []string
 	staleAfter time.Duration
+	ports      time.Duration
+
+	diagnose diagnoseConfig
 }
 
 // shutdownTimeout is how long requests that are being answered may take to end.
@@ -39,9 +43,7 @@ func run(ctx context.Context, cfg config, l logs) error {
 	if err != nil {
 		return err
 	}
-	cluster, err := collector.NewCluster(collector.Config{
-		Client: client, Namespace: cfg.namespace, Selectors: cfg.selectors, StaleAfter: cfg.staleAfter, Logger: l.logger, Klog: l.klog,
-	})
+	cluster, err := newCluster(client, cfg, l)
 	if err != nil {
 		return err
 	}
@@ -71,11 +73,21 @@ func run(ctx context.Context, cfg config, l logs) error {
 	return g.Wait()
 }
 
+func newCluster(client kubernetes.Interface, cfg config, l logs) (*collector.Cluster, error) {
+	return collector.NewCluster(collector.Config{
+		Client: client, Namespace: cfg.namespace, Selectors: cfg.selectors, StaleAfter: cfg.staleAfter, PortInterval: cfg.ports, Logger: l.logger, Klog: l.klog,
+	})
+}
+
 // newClient reads the API with the kubeconfig, or as the pod's service account.
 func newClient(kubeconfig string) (kubernetes.Interface, error) {
 	cfg, err := rest.InClusterConfig()
 	if kubeconfig != "" {
-		cfg, err = clientcmd.BuildConfigFromFlags("", kubeconfig)
+		rules := &clientcmd.ClientConfigLoadingRules{Precedence: filepath.SplitList(kubeconfig)}
+		if len(rules.Precedence) == 1 {
+			rules = &clientcmd.ClientConfigLoadingRules{ExplicitPath: kubeconfig} // it must be there
+		}
+		cfg, err = clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{}).ClientConfig()
 	}
 	if errors.Is(err, rest.ErrNotInCluster) {
 		return nil, errors.New("no cluster to watch: give --kubeconfig, or run in a pod with a service account")

@@ -27,8 +27,13 @@ func fakeAPI(t *testing.T) *httptest.Server {
 	kinds := map[string]struct{ apiVersion, kind, object string }{
 		"nodes": {"v1", "Node", node}, "pods": {"v1", "Pod", pod},
 		"events": {"v1", "Event", ""}, "daemonsets": {"apps/v1", "DaemonSet", ""},
+		"configmaps": {"v1", "ConfigMap", ""}, "services": {"v1", "Service", ""},
 	}
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/version" {
+			fmt.Fprint(w, `{"major":"1","minor":"37"}`)
+			return
+		}
 		k, ok := kinds[filepath.Base(r.URL.Path)]
 		if !ok {
 			http.NotFound(w, r)

@@ -3,7 +3,12 @@
 // knowledge of where the facts came from or where a verdict goes.
 package cause
 
-import "time"
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
 
 // State is what is known about a cause. Its zero value is the safe one.
 type State int
@@ -24,6 +29,9 @@ type Verdict struct {
 	Since time.Time
 	// Lacks says what an Unknown verdict would need.
 	Lacks string
+	// Because names the cause that explains this one, if it is known: that one
+	// is primary then, whatever its rank.
+	Because string
 }
 
 // Finding is one thing that is wrong, with what proves it.
@@ -49,6 +57,11 @@ type Cause struct {
 	Meaning string
 	// Details is the closed set of what Eval may find.
 	Details []Detail
+	// Kubelet says that it rests on a pod's status, which is the kubelet's word:
+	// it is unknown when the kubelet stopped reporting.
+	Kubelet bool
+	// Residual says that it counts only while no other cause is active.
+	Residual bool
 	// Eval judges a Snapshot.
 	Eval func(*Snapshot) Verdict
 }
@@ -58,10 +71,25 @@ type Cause struct {
 // makes fall.
 var All = []Cause{
 	nodeNotReady,
+	containerRuntime,
+	evicted,
 	nodePressure,
+	securityPolicy,
 	missingOnNode,
 	imagePull,
+	prerequisiteMissing,
+	configMismatch,
+	versionSkew,
+	apiUnreachable,
+	oomKilled,
+	resourceExhausted,
+	portConflict,
 	crashLoop,
+	conflictingRules,
+	rulesStale,
+	conntrackFull,
+	metricsUnreachable,
+	unexplained,
 }
 
 // Action returns what to do about a detail.
@@ -94,12 +122,44 @@ func Judge(s *Snapshot) Judgement {
 		if s.Expected == nil || s.Expected.Yes {
 			v = All[i].Eval(s)
 		}
+		if All[i].Kubelet && kubeletSilent(s) && v.State != Unknown {
+			v = unknown("a kubelet that reports")
+		}
+		if All[i].Residual && j.Primary >= 0 && v.State == Active {
+			v = inactive()
+		}
 		j.Verdicts[i] = v
 		if v.State == Active && j.Primary < 0 {
 			j.Primary = i
 		}
 	}
+	j.Primary = explained(j.Verdicts, j.Primary)
 	return j
+}
+
+func kubeletSilent(s *Snapshot) bool {
+	return s.Node != nil && s.Node.Ready != nil && s.Node.Ready.Status == "Unknown"
+}
+
+// eventsOf is inactive, or unknown where an event that was not read may say more.
+func eventsOf(s *Snapshot) Verdict {
+	running := func(p Pod) bool { return p.Deleting || p.Container != nil && p.Container.Running() }
+	if !s.EventsKnown && !slices.ContainsFunc(s.Pods.List, running) {
+		return unknown("the events")
+	}
+	return inactive()
+}
+
+// explained follows Because from an active cause to the one that explains it.
+func explained(verdicts []Verdict, primary int) int {
+	if primary < 0 || verdicts[primary].Because == "" {
+		return primary
+	}
+	i := slices.IndexFunc(All, func(c Cause) bool { return c.Name == verdicts[primary].Because })
+	if i < 0 || verdicts[i].State != Active {
+		return primary
+	}
+	return i
 }
 
 // healthy is whether the pod that should do the job can do it. A pod's status
@@ -111,12 +171,64 @@ func healthy(s *Snapshot) State {
 	if s.Node.Ready == nil || s.Node.Ready.Status == "Unknown" {
 		return Unknown
 	}
+	verdict := Inactive
 	for _, p := range s.Pods.List {
-		if !p.Deleting && p.Ready != nil && p.Ready.Status == "True" {
+		switch {
+		case s.Ports.deaf(p.Container):
+		case p.Deleting:
+		case p.Ready != nil && p.Ready.Status == "True":
 			return Active
+		case p.Ready == nil && (p.Phase == "Running" || p.Phase == ""):
+			verdict = Unknown // nobody says
 		}
 	}
-	return Inactive
+	return verdict
+}
+
+// onlyTheNode is what the API does not show.
+const onlyTheNode = "what only the node can see"
+
+// fromLogs is the verdict on a cause of which, without the node, only a log
+// tells: what no log says may still be so.
+func fromLogs(s *Snapshot, name string) Verdict {
+	if s.Pods == nil {
+		return unknown("the kube-proxy pods")
+	}
+	for i := range s.Pods.List {
+		p := &s.Pods.List[i]
+		l := p.says(s)
+		if p.Deleting || l == nil {
+			continue
+		}
+		if detail, ok := strings.CutPrefix(l.Class, name+"/"); ok {
+			return active(time.Time{}, Finding{detail, []string{fmt.Sprintf("pod %s: log: %s", p.Name, quote(l.Line))}})
+		}
+	}
+	return unknown(onlyTheNode)
+}
+
+// startup is how long a process may wait for the API server before its silence
+// says something.
+const startup = 30 * time.Second
+
+// says is the log of a pod that tells what is wrong with it now; nil if none does.
+func (p *Pod) says(s *Snapshot) *Log {
+	c := p.Container
+	current := p.Current
+	if current != nil && strings.Contains(current.Line, "Waiting for caches to sync") &&
+		(c == nil || !c.Running() || s.Now.Sub(c.Started) < startup) {
+		current = nil
+	}
+	loops := c != nil && looping(s.Now, c)
+	switch {
+	case p.Log != nil && p.Log.Class != "" && loops:
+		return p.Log
+	case current != nil && current.Class != "":
+		return current
+	case p.Log != nil && p.Log.Class != "" && s.Dump:
+		return p.Log
+	}
+	return nil
 }
 
 func unknown(lacks string) Verdict { return Verdict{Lacks: lacks} }

@@ -12,12 +12,13 @@ const (
 	crashRun = 10 * time.Minute
 	// A container that outlived its predecessor by this factor, and this time
 	// at least, has left the loop.
-	stableFactor = 2
+	stableFactor = 1.25
 	stableRun    = time.Minute
 )
 
 var crashLoop = Cause{
 	Name:    "crash_loop",
+	Kubelet: true,
 	Meaning: "kube-proxy starts and ends again and again.",
 	Details: []Detail{
 		{"config_invalid", "Correct the field that the log line names in the kube-proxy ConfigMap, then restart its pods."},
@@ -35,15 +36,23 @@ var crashLoop = Cause{
 		if s.Pods == nil {
 			return unknown("the kube-proxy pods")
 		}
-		for _, p := range s.Pods.List {
-			if p.Deleting || p.Container == nil || !looping(s.Now, p.Container) {
+		for i := range s.Pods.List {
+			p := &s.Pods.List[i]
+			if p.Deleting {
 				continue
 			}
-			detail, ok := crashDetail(&p)
+			l := p.says(s)
+			named := l != nil && strings.HasPrefix(l.Class, "crash_loop/")
+			if !named && (p.Container == nil || !looping(s.Now, p.Container)) {
+				continue
+			}
+			detail, because, ok := crashDetail(s, p)
 			if !ok {
 				return unknown("the log of the container that ended")
 			}
-			return active(time.Time{}, Finding{detail, crashEvidence(&p)})
+			v := active(time.Time{}, Finding{detail, crashEvidence(p, l)})
+			v.Because = because
+			return v
 		}
 		return inactive()
 	},
@@ -67,37 +76,49 @@ func looping(now time.Time, c *Container) bool {
 	if !c.Running() {
 		return now.Sub(c.Last.Finished) < forgottenAfter
 	}
-	return now.Sub(c.Started) < min(crashRun, max(stableRun, stableFactor*ran))
+	return now.Sub(c.Started) < min(crashRun, max(stableRun, time.Duration(stableFactor*float64(ran))))
 }
 
-// crashDetail names why; false while the log that may decide is being read.
-func crashDetail(p *Pod) (string, bool) {
-	last := p.Container.Last
-	if last == nil {
-		return "other", true
+// crashDetail names why, and the other cause that a log blames, if one does;
+// false while the log that may decide is being read.
+func crashDetail(s *Snapshot, p *Pod) (detail, because string, ok bool) {
+	var last Termination
+	waiting := ""
+	if c := p.Container; c != nil {
+		waiting = c.WaitingMessage
+		if c.Last != nil {
+			last = *c.Last
+		}
 	}
-	if strings.Contains(last.Message, "exec format error") || strings.Contains(p.Container.WaitingMessage, "exec format error") {
-		return "wrong_arch", true
+	if strings.Contains(last.Message, "exec format error") || strings.Contains(waiting, "exec format error") {
+		return "wrong_arch", "", true
 	}
-	if p.Log == nil {
-		return "", false
+	if p.Log == nil && !s.Dump && last != (Termination{}) {
+		return "", "", false
 	}
-	if detail, ok := strings.CutPrefix(p.Log.Class, "crash_loop/"); ok {
-		return detail, true
+	if l := p.says(s); l != nil {
+		if detail, own := strings.CutPrefix(l.Class, "crash_loop/"); own {
+			return detail, "", true
+		}
+		because, _, _ = strings.Cut(l.Class, "/")
+		return "other", because, true
 	}
-	if p.Log.Class != "" {
-		return "other", true // the log names another cause
+	if last.Reason == "OOMKilled" {
+		return "killed", "oom_killed", true
 	}
 	// kube-proxy handles no signal: as a container's first process SIGTERM
 	// ends it with 2, the code of a panic, but without a panic in the log.
 	switch last.ExitCode {
 	case 2, 137, 143:
-		if livenessFailed(p, last) {
-			return "liveness_killed", true
+		if p.Log != nil && p.Log.Error != "" && last.ExitCode == 2 {
+			return "other", "", true // a panic is as likely
 		}
-		return "killed", true
+		if livenessFailed(p, &last) {
+			return "liveness_killed", "", true
+		}
+		return "killed", "", true
 	}
-	return "other", true
+	return "other", "", true
 }
 
 func livenessFailed(p *Pod, last *Termination) bool {
@@ -109,27 +130,30 @@ func livenessFailed(p *Pod, last *Termination) bool {
 	return false
 }
 
-func crashEvidence(p *Pod) []string {
-	c := p.Container
-	out := []string{fmt.Sprintf("pod %s: %d restarts", p.Name, c.Restarts)}
-	if c.WaitingReason != "" {
-		out[0] += ", now waiting: " + c.WaitingReason
-	}
-	if l := c.Last; l != nil {
-		out = append(out, fmt.Sprintf("last container ended %s after %s with exit code %d (%s)", stamp(l.Finished), l.Finished.Sub(l.Started), l.ExitCode, l.Reason))
-		if l.Message != "" {
-			out = append(out, "termination message: "+quote(l.Message))
+func crashEvidence(p *Pod, l *Log) []string {
+	var out []string
+	if c := p.Container; c != nil {
+		out = append(out, fmt.Sprintf("pod %s: %d restarts", p.Name, c.Restarts))
+		if c.WaitingReason != "" {
+			out[0] += ", now waiting: " + c.WaitingReason
+		}
+		if l := c.Last; l != nil {
+			out = append(out, fmt.Sprintf("last container ended %s after %s with exit code %d (%s)", stamp(l.Finished), l.Finished.Sub(l.Started), l.ExitCode, l.Reason))
+			if l.Message != "" {
+				out = append(out, "termination message: "+quote(l.Message))
+			}
 		}
 	}
-	if l := p.Log; l != nil {
-		switch {
-		case l.Error != "":
-			out = append(out, "its log could not be read: "+quote(l.Error))
-		case l.Line != "":
-			out = append(out, "log: "+quote(l.Line))
-		default:
-			out = append(out, "its log has no line that decides")
-		}
+	if l == nil {
+		l = p.Log
 	}
-	return out
+	switch {
+	case l == nil:
+		return append(out, "pod "+p.Name+": no log of it was read")
+	case l.Error != "":
+		return append(out, "its log could not be read: "+quote(l.Error))
+	case l.Line != "":
+		return append(out, "log: "+quote(l.Line))
+	}
+	return append(out, "its log has no line that decides")
 }

@@ -30,8 +30,18 @@ func TestCrashLoop(t *testing.T) {
 		{"ran long", restarted(2, crashRun, time.Second), Inactive, ""},
 		{"not yet stable", restarted(2, time.Second, stableRun-time.Second), Active, "other"},
 		{"stable", restarted(2, time.Second, stableRun), Inactive, ""},
-		{"shorter than twice its predecessor", restarted(2, 3*time.Minute, 6*time.Minute-time.Second), Active, "other"},
-		{"twice as long as its predecessor", restarted(2, 3*time.Minute, 6*time.Minute), Inactive, ""},
+		{"not clearly longer than its predecessor", restarted(2, 4*time.Minute, 5*time.Minute-time.Second), Active, "other"},
+		{"clearly longer than its predecessor", restarted(2, 4*time.Minute, 5*time.Minute), Inactive, ""},
+		{"a pod on its way out", func(s *Snapshot) {
+			crashing(s, "", 1)
+			s.Pods.List[0].Deleting = true
+		}, Inactive, ""},
+		{"SIGTERM by its number", func(s *Snapshot) { crashing(s, "", 143) }, Active, "killed"},
+		{"2 with a log that could not be read", func(s *Snapshot) { crashing(s, "", 2).Log.Error = "gone" }, Active, "other"},
+		{"waits to be created after it ran", func(s *Snapshot) {
+			endedAfter(2, time.Second, time.Second)(s)
+			s.Pods.List[0].Container.WaitingReason = "ContainerCreating"
+		}, Active, "other"},
 		{"ended for the first time", endedAfter(0, time.Second, time.Second), Inactive, ""},
 		{"ended, was restarted and ended", endedAfter(1, time.Second, time.Second), Active, "other"},
 		{"ended, was restarted and ended after a long run", endedAfter(1, crashRun, time.Second), Inactive, ""},

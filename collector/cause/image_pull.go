@@ -27,6 +27,7 @@ const sandboxEventAge = 6 * time.Minute
 
 var imagePull = Cause{
 	Name:    "image_pull",
+	Kubelet: true,
 	Meaning: "The node cannot get the image that kube-proxy needs.",
 	Details: []Detail{
 		{"not_found", "The registry does not have this image: correct the tag in the DaemonSet, or push it."},
@@ -51,7 +52,7 @@ var imagePull = Cause{
 			}
 			return active(pullSince(&p), Finding{pullDetail(&p), pullEvidence(&p)})
 		}
-		return inactive()
+		return eventsOf(s)
 	},
 }
 

@@ -20,6 +20,7 @@ func TestMissingOnNode(t *testing.T) {
 	failed := func(eventAgo time.Duration) func(*Snapshot) {
 		return func(s *Snapshot) {
 			gone(s, time.Second).Placement.Failure = &Event{Reason: "FailedCreate", Time: now.Add(-eventAgo)}
+			s.Pods.SeenGoing = true
 		}
 	}
 	joined := func(ago time.Duration, ready string, since time.Duration) func(*Snapshot) {
@@ -35,6 +36,12 @@ func TestMissingOnNode(t *testing.T) {
 		{"a DaemonSet that is just made, on a node that never had one", func(s *Snapshot) {
 			gone(s, time.Hour).Placement.Created = now.Add(-missingGrace + time.Second)
 		}, Inactive, ""},
+		{"a DaemonSet that has just begun to want the node", func(s *Snapshot) {
+			gone(s, time.Hour).Placement.WantedSince = now.Add(-missingGrace + time.Second)
+		}, Inactive, ""},
+		{"a DaemonSet that is about to be installed anew", func(s *Snapshot) {
+			gone(s, missingGrace-time.Second).Placement = &Placement{}
+		}, Inactive, ""},
 		{"a DaemonSet that had its time", func(s *Snapshot) { gone(s, time.Hour).Placement.Created = now.Add(-missingGrace) }, Active, "not_created"},
 		{"a node that is still being labelled", joined(nodeStartup-time.Second, "False", time.Second), Inactive, ""},
 		{"a node that had its time", joined(nodeStartup, "False", time.Second), Active, "selector"},
@@ -48,8 +55,12 @@ func TestMissingOnNode(t *testing.T) {
 			ended(forgottenAfter)(s)
 			s.Node.Ready.Status = "Unknown"
 		}, Inactive, ""},
-		{"a FailedCreate as the pod went", failed(missingGrace), Active, "not_created"},
-		{"a FailedCreate from before the pod went", failed(missingGrace + 2*time.Second), Inactive, ""},
+		{"a FailedCreate as the pod went", failed(time.Second), Active, "not_created"},
+		{"a FailedCreate from before the pod went", failed(time.Second + eventGrain), Inactive, ""},
+		{"a FailedCreate from before anybody watched", func(s *Snapshot) {
+			failed(time.Minute)(s)
+			s.Pods.SeenGoing = false
+		}, Active, "not_created"},
 		{"only a pod that failed is left", func(s *Snapshot) {
 			s.Pods.List[0].Phase = "Failed"
 			s.Pods.GoneSince = now.Add(-missingGrace)
@@ -59,7 +70,7 @@ func TestMissingOnNode(t *testing.T) {
 			s.Expected.Reason = ReasonStaticPod
 		}, Active, "container_gone"},
 		{"no pods were read", func(s *Snapshot) { s.Pods = nil }, Unknown, ""},
-		{"no DaemonSets were read", func(s *Snapshot) { s.Placement = nil }, Unknown, ""},
-		{"nobody knows whether it is expected", func(s *Snapshot) { s.Expected = nil }, Unknown, ""},
+		{"no DaemonSets were read", func(s *Snapshot) { gone(s, time.Hour).Placement = nil }, Unknown, ""},
+		{"nobody knows whether it is expected", func(s *Snapshot) { gone(s, time.Hour).Expected = nil }, Unknown, ""},
 	})
 }

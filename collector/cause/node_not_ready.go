@@ -37,7 +37,11 @@ var nodeNotReady = Cause{
 		if ready.Status == "Unknown" {
 			detail = "unknown"
 		}
-		return active(ready.Since, Finding{detail, []string{describeCondition(ready)}})
+		v := active(ready.Since, Finding{detail, []string{describeCondition(ready)}})
+		if runtimeDown.MatchString(ready.Message) {
+			v.Because = "container_runtime"
+		}
+		return v
 	},
 }
 

@@ -1,6 +1,10 @@
 package cause
 
-import "time"
+import (
+	"fmt"
+	"net/netip"
+	"time"
+)
 
 // Snapshot is everything that was known about one node at one instant. It is
 // data: nothing in it does IO, and nobody writes to it after it was built. A
@@ -18,7 +22,52 @@ type Snapshot struct {
 	Placement *Placement
 	// Pods are the kube-proxy pods of this node, running or meant for it.
 	Pods *Pods
+	// Config is the kube-proxy ConfigMap.
+	Config *Config
+	// Ports is what kube-proxy's ports answered; nil if they were not asked.
+	Ports *Ports
+	// NoTarget is the Service that should make kube-proxy a target of
+	// monitoring and selects none of its pods; empty if there is no such one.
+	NoTarget string
+	// Server is the API server's version.
+	Server *Version
+	// Replaced is the reason for which another proxy says that it has taken
+	// kube-proxy's place in the cluster; empty if none says so.
+	Replaced string
+	// EventsKnown says that the events were read; without, their absence says nothing.
+	EventsKnown bool
+	// Dump says that this comes from files: nothing more will be read, and
+	// every log is judged whatever the pod's state says.
+	Dump bool
 }
+
+// Config is what kube-proxy's ConfigMap says, as far as it matters.
+type Config struct {
+	// Name is namespace/name of the ConfigMap.
+	Name string
+	// Missing says that there is no such ConfigMap, or none with a configuration.
+	Missing bool
+	// Error says why it could not be read as a KubeProxyConfiguration.
+	Error string
+	// Mode is as written; empty for the default.
+	Mode string
+	// ClusterCIDRs are the prefixes of clusterCIDR that could be parsed.
+	ClusterCIDRs []netip.Prefix
+	// BadCIDRs are those that could not.
+	BadCIDRs []string
+	// DetectLocal is detectLocalMode; empty for the default, ClusterCIDR.
+	DetectLocal string
+	// Hostname is hostnameOverride.
+	Hostname string
+	// MetricsBind and HealthzBind are addresses as written; empty for the defaults.
+	MetricsBind, HealthzBind string
+}
+
+// Version is one of Kubernetes.
+type Version struct{ Major, Minor int }
+
+// String renders it as it is written in tags.
+func (v Version) String() string { return fmt.Sprintf("v%d.%d", v.Major, v.Minor) }
 
 // Expected is whether kube-proxy should run on a node, and why.
 type Expected struct {
@@ -36,6 +85,8 @@ const (
 	ReasonCilium    = "cilium"     // Cilium replaces it
 	ReasonGKE       = "gke_dataplane_v2"
 	ReasonOVN       = "ovn_kubernetes"
+	ReasonAntrea    = "antrea"
+	ReasonCalico    = "calico_ebpf"
 	ReasonVirtual   = "virtual_node" // no kernel of its own (virtual-kubelet, Fargate)
 	ReasonExcluded  = "excluded"     // the DaemonSet names this kind of node as not its own
 )
@@ -48,6 +99,17 @@ type Node struct {
 	// Pressure are the conditions MemoryPressure, DiskPressure and PIDPressure
 	// as far as they exist.
 	Pressure []Condition
+	// Problems are conditions of other reporters (a problem detector) that are True.
+	Problems []Condition
+	// PodCIDRs are the node's pod ranges that could be parsed.
+	PodCIDRs []netip.Prefix
+	// Addresses are the node's internal IP addresses.
+	Addresses []netip.Addr
+	// Events are the warnings about the Node, newest first.
+	Events []Event
+	// Draining says that the node is being taken out of service: kube-proxy
+	// then answers /healthz with 503 on purpose.
+	Draining bool
 }
 
 // Condition is a condition of a Node or Pod.
@@ -68,6 +130,8 @@ type Placement struct {
 	DaemonSet string
 	// Created is the DaemonSet's age: a pod cannot have been missing longer.
 	Created time.Time
+	// WantedSince is since when it wants a pod here, as far as anybody watched.
+	WantedSince time.Time
 	// Selected says that node selector and affinity match the node.
 	Selected bool
 	// Unselected is the term that does not match.
@@ -86,6 +150,9 @@ type Pods struct {
 	// GoneSince is when the last one was seen to disappear or, if none was ever
 	// seen, when the node was first seen without one.
 	GoneSince time.Time
+	// SeenGoing says that it was seen to disappear then: what kept others from
+	// being made before is no reason for this one.
+	SeenGoing bool
 }
 
 // Pod is what a kube-proxy pod says.
@@ -107,6 +174,16 @@ type Pod struct {
 	// Log is what its last terminated container said; nil if there was none
 	// to read.
 	Log *Log
+	// Current is what its running container says; nil if that was not read:
+	// it is only of a pod that is not well.
+	Current *Log
+	// Hostname is the literal value of --hostname-override; empty if there is
+	// no such flag or a variable fills it.
+	Hostname string
+	// HostnameFlag says that there is such a flag.
+	HostnameFlag bool
+	// Image is the one that the pod asks for.
+	Image string
 }
 
 // Container is the status of kube-proxy's container.

@@ -1,84 +1,98 @@
-// Package kubelog reads the log of a kube-proxy that ended and names the line
-// that says why. It knows kube-proxy's words from 1.1x to 1.37, and which of
-// its errors are noise. It does not fetch logs and does not judge nodes.
+// Package kubelog reads a log of kube-proxy and names the entry that says why
+// it does not do its job. It knows kube-proxy's words from 1.0 to 1.37, and
+// which of its errors are noise. It does not fetch logs and does not judge nodes.
 package kubelog
 
 import (
-	"bytes"
 	"regexp"
 	"strings"
 )
 
 // Result is what a log says.
 type Result struct {
-	// Class is "cause/detail", as the causes are called; empty if no line decides.
+	// Class is "cause/detail", as the causes are called; empty if no entry decides.
 	Class string
-	// Line is the line that decides, without its time and place; if none does,
-	// the last error line, if any.
+	// Line is the entry that decides, without its time and place; if none
+	// does, the last error, if any.
 	Line string
 }
 
-// maxLine bounds what is looked at in one line: a log is foreign input.
-const maxLine = 4096
-
 // Classify reads a whole log, oldest line first. What ended the process is in
-// its last error lines; everything before is usually noise of the same start.
-// So patterns are tried on the last line first, and a line that only reports
-// the end ("command failed") counts as the line that it quotes.
+// its last errors; everything before is usually noise of the same start. So
+// patterns are tried on the last entry first.
 func Classify(log []byte) Result {
-	var fallback string
-	for rest := bytes.TrimRight(log, "\n\r\t "); len(rest) > 0; {
-		i := bytes.LastIndexByte(rest, '\n')
-		line := rest[i+1:]
-		rest = rest[:max(i, 0)]
-		text := clip(line)
-		if !isError(text) {
+	var weak, unknown Result
+	all := entries(log)
+	for i := len(all) - 1; i >= 0; i-- {
+		e := all[i]
+		if e.severity == info || isNoise(e.body) {
 			continue
 		}
-		body := strip(text)
-		if isNoise(body) {
-			continue
-		}
-		for _, p := range patterns {
-			if p.expr.MatchString(body) {
-				return Result{p.class, body}
+		p := match(e)
+		switch {
+		case p == nil:
+			// Only what calls itself an error is worth quoting.
+			if unknown.Line == "" && (e.severity == failure || e.severity == plain && starters.MatchString(e.body)) {
+				unknown.Line = first(e.body)
 			}
+		case p.weak:
+			if weak.Class == "" {
+				weak = Result{p.class, first(e.body)}
+			}
+		default:
+			return Result{p.class, quote(p, e.body)}
 		}
-		if fallback == "" {
-			fallback = body
+	}
+	switch {
+	case weak.Class != "":
+		return weak
+	case unknown.Line == "" && len(all) > 0 && waiting.MatchString(all[len(all)-1].body):
+		return Result{ClassWaiting, first(all[len(all)-1].body)}
+	}
+	return unknown
+}
+
+// ClassWaiting is the class of a log that ends with kube-proxy waiting for the
+// API server. Since 1.37 it says nothing more when its connections are
+// refused, so it counts only of a process that has had time to do better.
+const ClassWaiting = "api_unreachable/refused"
+
+var waiting = regexp.MustCompile(`^"?Waiting for caches to sync"?$`)
+
+// match finds the first pattern of an entry. A warning decides only where the
+// pattern says that old versions warned of what ends them.
+func match(e entry) *pattern {
+	for i := range patterns {
+		p := &patterns[i]
+		if (e.severity != warning || p.warns) && p.expr.MatchString(e.body) {
+			return p
 		}
 	}
-	return Result{Line: fallback}
+	return nil
 }
 
-func clip(line []byte) string {
-	if len(line) > maxLine {
-		line = line[:maxLine]
+// quote is the first line of an entry and, if another one decides, that one too.
+func quote(p *pattern, body string) string {
+	head, rest, more := strings.Cut(body, "\n")
+	if !more || p.expr.MatchString(head) {
+		return head
 	}
-	return strings.ToValidUTF8(strings.TrimSpace(string(line)), "?")
-}
-
-// klogHeader is "E1123 08:13:16.334300      86 run.go:72] ", also inside the
-// line of a container runtime.
-var klogHeader = regexp.MustCompile(`^([IWEF])\d{4} \d\d:\d\d:\d\d\.\d+\s+\d+ [^ \]]+\] ?`)
-
-// plainErrors begin lines that end a process without klog: the flag parser,
-// the Go runtime, the kernel's answer to a wrong binary.
-var plainErrors = regexp.MustCompile(`^(Error: |error: |panic: |fatal error: |runtime: out of memory|SIGSEGV|unexpected fault address|exec |standard_init_linux|invalid argument|unknown flag|F\d{4} )|exec format error|level=(error|fatal)|"level":"error"|^time=.*level=(error|fatal)|^[a-z ]*failed`)
-
-// isError is whether a line can be the one that decides.
-func isError(line string) bool {
-	if m := klogHeader.FindStringSubmatch(line); m != nil {
-		return m[1] == "E" || m[1] == "F" || strings.Contains(line, "Observed a panic")
+	for _, line := range strings.Split(rest, "\n") {
+		if p.expr.MatchString(line) {
+			return head + " " + strings.TrimSpace(line)
+		}
 	}
-	return plainErrors.MatchString(line)
+	return strings.ReplaceAll(body, "\n", " ") // it takes them all
 }
 
-func strip(line string) string { return klogHeader.ReplaceAllString(line, "") }
+func first(body string) string {
+	head, _, _ := strings.Cut(body, "\n")
+	return head
+}
 
 func isNoise(body string) bool {
 	for _, n := range noise {
-		if n.expr.MatchString(body) {
+		if n.expr.MatchString(body) && (n.unless == nil || !n.unless.MatchString(body)) {
 			return true
 		}
 	}

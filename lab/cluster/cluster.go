@@ -14,6 +14,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -69,6 +70,26 @@ type Cluster struct {
 	client *kubernetes.Clientset
 }
 
+// truePath is the one name of a directory, that need not exist, whichever links
+// lead to it: a lab must be found again under each.
+func truePath(dir string) (string, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	rest := ""
+	for parent := dir; ; parent = filepath.Dir(parent) {
+		real, err := filepath.EvalSymlinks(parent)
+		if err == nil {
+			return filepath.Join(real, rest), nil
+		}
+		if parent == filepath.Dir(parent) {
+			return "", err
+		}
+		rest = filepath.Join(filepath.Base(parent), rest)
+	}
+}
+
 func labID(dir string) string {
 	sum := sha256.Sum256([]byte(dir))
 	return hex.EncodeToString(sum[:4])
@@ -98,7 +119,7 @@ func (c *Cluster) save() error {
 
 // Open finds the lab in dir.
 func Open(dir string) (*Cluster, error) {
-	dir, err := filepath.Abs(dir)
+	dir, err := truePath(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -122,7 +143,16 @@ func NodeName(i int) string { return fmt.Sprintf("n%d", i) }
 func nodeIP(i int) string { return fmt.Sprintf("10.99.0.%d", 10+i) }
 
 // Node finds a running machine of the lab by name, the control plane too.
-func (c *Cluster) Node(name string) (*machine.Machine, error) { return machine.Open(c.spec(name)) }
+func (c *Cluster) Node(name string) (*machine.Machine, error) {
+	names := []string{ControlPlane}
+	for i := 1; i <= c.NodeCount; i++ {
+		names = append(names, NodeName(i))
+	}
+	if !slices.Contains(names, name) {
+		return nil, fmt.Errorf("there is no node %q; there are %s", name, strings.Join(names, ", "))
+	}
+	return machine.Open(c.spec(name))
+}
 
 func (c *Cluster) spec(name string) machine.Spec {
 	s := machine.Spec{
@@ -167,7 +197,7 @@ func (c *Cluster) Client() (*kubernetes.Clientset, error) {
 
 // Up brings a cluster up and returns when every node is Ready and runs kube-proxy.
 func Up(ctx context.Context, cfg Config, p *Progress) (c *Cluster, err error) {
-	cfg.Dir, err = filepath.Abs(cfg.Dir)
+	cfg.Dir, err = truePath(cfg.Dir)
 	if err != nil {
 		return nil, err
 	}
@@ -239,7 +269,7 @@ func (cfg Config) validate() error {
 // Down ends the lab in dir and removes all of it. It needs no intact state and
 // is no error if nothing is there.
 func Down(dir string) error {
-	dir, err := filepath.Abs(dir)
+	dir, err := truePath(dir)
 	if err != nil {
 		return err
 	}

@@ -235,6 +235,33 @@ func TestBadConfigurationIsRefused(t *testing.T) {
 	}
 }
 
+// A lab is one lab by each name of its directory.
+func TestNamesOfADirectory(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Symlink(dir, filepath.Join(dir, "link")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "lab.json"), []byte(`{"ID":"x","NodeCount":2}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{dir, filepath.Join(dir, "link"), filepath.Join(dir, "none", "..", "link")} {
+		c, err := cluster.Open(name)
+		if err != nil || c.ID != "x" {
+			t.Errorf("%s: %v %v", name, c, err)
+			continue
+		}
+		if _, err := c.Node("n9"); err == nil || !strings.Contains(err.Error(), "there are cp, n1, n2") {
+			t.Errorf("a node that is not there: %v", err)
+		}
+	}
+	if err := cluster.Down(filepath.Join(dir, "link")); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(dir); !os.IsNotExist(err) {
+		t.Errorf("down by a link leaves the directory: %v", err)
+	}
+}
+
 // A directory that is no lab is not removed, whatever its name.
 func TestDownSparesForeignDirectories(t *testing.T) {
 	dir := t.TempDir()

@@ -8,11 +8,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/kproxy-exporter/kproxy-exporter/lab/cluster"
+	"github.com/kproxy-exporter/kproxy-exporter/lab/machine"
 )
 
 // Name is that of the namespace, Deployment and service account.
@@ -64,10 +66,72 @@ func Install(ctx context.Context, c *cluster.Cluster, root string) (pod, node st
 	return pods.Items[0].Name, pods.Items[0].Spec.NodeName, nil
 }
 
-// Kubeconfig writes, into the lab's directory, a kubeconfig of the exporter's
-// service account, for an exporter that runs outside the cluster with no more
-// rights than inside.
-func Kubeconfig(ctx context.Context, c *cluster.Cluster) (string, error) {
+// Address is where an exporter that Start started listens, in the lab's network.
+const Address = "10.99.0.1:19249"
+
+// service is the name of its process on the control plane's machine.
+const service = "exporter"
+
+// Start runs the exporter's binary of the repository at root on the control
+// plane's machine, with the rights of the installed one: it stands in the lab's
+// network, and can be asked while the API server is gone.
+func Start(ctx context.Context, c *cluster.Cluster, root string, args ...string) error {
+	cp, err := c.Node(cluster.ControlPlane)
+	if err != nil {
+		return err
+	}
+	binary, err := os.ReadFile(filepath.Join(root, "bin/kproxy-exporter"))
+	if err != nil {
+		return fmt.Errorf("%w; run 'make build'", err)
+	}
+	const path, kubeconfig = "/usr/local/bin/kproxy-exporter", "/etc/kubernetes/exporter.conf"
+	if err := cp.WriteFile(path, binary, 0o755); err != nil {
+		return err
+	}
+	text, err := serviceAccountKubeconfig(ctx, c)
+	if err != nil {
+		return err
+	}
+	if err := cp.WriteFile(kubeconfig, []byte(text), 0o600); err != nil {
+		return err
+	}
+	return cp.StartService(machine.Service{Name: service, Argv: append([]string{path, "cluster",
+		"--kubeconfig", kubeconfig, "--web.listen-address", Address}, args...)})
+}
+
+// Stop ends what Start started, as the kubelet ends a container, and returns
+// its log and how it ended.
+func Stop(c *cluster.Cluster) (log, exit string, err error) {
+	cp, err := c.Node(cluster.ControlPlane)
+	if err != nil {
+		return "", "", err
+	}
+	if err := cp.StopService(service, syscall.SIGTERM); err != nil {
+		return "", "", err
+	}
+	states, err := cp.Services()
+	if err != nil {
+		return "", "", err
+	}
+	for _, s := range states {
+		if s.Name == service {
+			exit = s.Exit
+		}
+	}
+	return Log(c), exit, nil
+}
+
+// Log is what it has said so far.
+func Log(c *cluster.Cluster) string {
+	cp, err := c.Node(cluster.ControlPlane)
+	if err != nil {
+		return err.Error()
+	}
+	return cp.Tail(service, 10000)
+}
+
+// serviceAccountKubeconfig renders access with the exporter's own rights.
+func serviceAccountKubeconfig(ctx context.Context, c *cluster.Cluster) (string, error) {
 	client, err := c.Client()
 	if err != nil {
 		return "", err
@@ -78,13 +142,11 @@ func Kubeconfig(ctx context.Context, c *cluster.Cluster) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	path := filepath.Join(c.Dir, "exporter.kubeconfig")
-	text := strings.NewReplacer("{SERVER}", "https://"+c.Listen["api"], "{CA}", filepath.Join(c.Dir, "pki", "ca.crt"), "{TOKEN}", token.Status.Token).Replace(`apiVersion: v1
+	return strings.NewReplacer("{SERVER}", "https://"+cluster.APIAddress, "{TOKEN}", token.Status.Token).Replace(`apiVersion: v1
 kind: Config
-clusters: [{name: lab, cluster: {server: "{SERVER}", certificate-authority: "{CA}"}}]
+clusters: [{name: lab, cluster: {server: "{SERVER}", certificate-authority: /etc/kubernetes/pki/ca.crt}}]
 users: [{name: exporter, user: {token: "{TOKEN}"}}]
 contexts: [{name: lab, context: {cluster: lab, user: exporter}}]
 current-context: lab
-`)
-	return path, os.WriteFile(path, []byte(text), 0o600)
+`), nil
 }

@@ -3,6 +3,7 @@ package fault
 import (
 	"context"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -24,7 +25,10 @@ const (
 )
 
 // All are the faults, those that are quick to take back first.
-var All = []Fault{
+var All = slices.Concat(podFaults, configFaults, policyFaults, nodeFaults)
+
+// podFaults are what keeps kube-proxy's pod from being or from running.
+var podFaults = []Fault{
 	{
 		Name: "bad-config-field", Breaks: "the ConfigMap names a proxy mode that does not exist",
 		Cause: "crash_loop", Detail: "config_invalid",
@@ -64,7 +68,7 @@ var All = []Fault{
 	},
 	{
 		Name: "low-memory", Breaks: "the container may use so little memory that the kernel kills it",
-		Cause: "crash_loop", Detail: "killed",
+		Cause: "oom_killed", Detail: "container", Beside: []string{"crash_loop"},
 		inject: editPodSpec(func(s *corev1.PodSpec) {
 			s.Containers[0].Resources.Limits = corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("16Mi")}
 		}),
@@ -174,6 +178,10 @@ var All = []Fault{
 			return t.client.AppsV1().DaemonSets(namespace).Delete(ctx, name, metav1.DeleteOptions{})
 		},
 	},
+}
+
+// nodeFaults are what is wrong with the node under it.
+var nodeFaults = []Fault{
 	kubeletThreshold("memory-pressure", "memory", "memory.available: 99.99%"),
 	kubeletThreshold("disk-pressure", "disk", "nodefs.available: 99.99%"),
 	kubeletThreshold("pid-pressure", "pid", "pid.available: 99.99%"),

@@ -27,6 +27,8 @@ type Fault struct {
 	Modes []string
 	// Cause and Detail are what an exporter must say of the node, and of no other.
 	Cause, Detail string
+	// Beside are causes that are active too, by the nature of this one.
+	Beside []string
 	// Everywhere says that it breaks every node.
 	Everywhere bool
 
@@ -59,6 +61,9 @@ func newTarget(c *cluster.Cluster, node string) (*target, error) {
 	client, err := c.Client()
 	if err != nil {
 		return nil, err
+	}
+	if node == cluster.ControlPlane {
+		return nil, fmt.Errorf("%s runs no kube-proxy: choose a node", node)
 	}
 	m, err := c.Node(node)
 	if err != nil {

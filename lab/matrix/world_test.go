@@ -4,13 +4,9 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -22,24 +18,22 @@ import (
 	"github.com/kproxy-exporter/kproxy-exporter/lab/exporter"
 )
 
-// world is a lab, the exporter installed in it as users do, and one outside it
-// with the same rights, whose metrics are judged: it may be asked while the API
+// world is a lab, the exporter installed in it as users do, and one beside it
+// with the same rights, whose metrics are judged: it can be asked while the API
 // server is gone.
 type world struct {
 	*cluster.Cluster
 	root string
 	url  string
-	// log is the file of what it says.
-	log string
 }
 
-func start(t *testing.T, mode string) *world {
+func start(t *testing.T, name, mode string) *world {
 	t.Helper()
 	root, err := filepath.Abs("../..")
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := filepath.Join(root, ".lab-matrix-"+mode)
+	dir := filepath.Join(root, ".lab-matrix-"+name)
 	down := func() {
 		if err := cluster.Down(dir); err != nil {
 			t.Errorf("lab down: %v", err)
@@ -48,12 +42,12 @@ func start(t *testing.T, mode string) *world {
 	down()
 	t.Cleanup(down)
 	bin := filepath.Join(root, "lab/bin")
-	c, err := cluster.Up(t.Context(), cluster.Config{Dir: dir, Bin: bin, Nodes: 2, Mode: mode},
+	c, err := cluster.Up(t.Context(), cluster.Config{Dir: dir, Bin: bin, Nodes: 2, Mode: mode, Forwards: map[string]string{"exporter": exporter.Address}},
 		cluster.NewProgress(logWriter{t}, filepath.Join(bin, "timings.json")))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &world{Cluster: c, root: root}
+	return &world{Cluster: c, root: root, url: "http://" + c.Listen["exporter"]}
 }
 
 // install puts the very image and manifest that users get into the lab and
@@ -65,11 +59,14 @@ func (w *world) install(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	kubeconfig, err := exporter.Kubeconfig(ctx, w.Cluster)
-	if err != nil {
+	if err := exporter.Start(ctx, w.Cluster, w.root, "--api.stale-after", "5s", "--ports.interval", "2s"); err != nil {
 		t.Fatal(err)
 	}
-	w.url = w.startExporter(t, "--kubeconfig", kubeconfig, "--api.stale-after", "5s")
+	t.Cleanup(func() {
+		if log, exit, err := exporter.Stop(w.Cluster); err != nil || exit != "exit code 0" {
+			t.Errorf("the exporter did not end cleanly: %s %v\n%s", exit, err, log)
+		}
+	})
 	if _, err := w.await(ctx, 30*time.Second, func(s state) string { return s.notSilent(2) }); err != nil {
 		t.Fatal(err)
 	}
@@ -95,51 +92,15 @@ func (l logWriter) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// startExporter runs the cluster role outside the cluster and returns its URL.
-func (w *world) startExporter(t *testing.T, args ...string) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := l.Addr().String()
-	l.Close()
-	log, err := os.CreateTemp(w.Dir, "exporter-*.log")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer log.Close()
-	cmd := exec.Command(filepath.Join(w.root, "bin/kproxy-exporter"), append([]string{"cluster", "--web.listen-address", address}, args...)...)
-	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-		err := cmd.Wait()
-		if err != nil {
-			b, _ := os.ReadFile(log.Name())
-			t.Errorf("the exporter did not end cleanly: %v\n%s", err, b)
-		}
-	})
-	w.log = log.Name()
-	return "http://" + address
-}
-
 // noRefusals wants that the API server refused the exporter nothing.
 func (w *world) noRefusals(t *testing.T) {
 	t.Helper()
-	b, err := os.ReadFile(w.log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if strings.Contains(string(b), "refuses this reader") {
-		t.Errorf("the rights in deploy/cluster.yaml do not suffice:\n%s", b)
+	if log := exporter.Log(w.Cluster); strings.Contains(log, "refuses this reader") {
+		t.Errorf("the rights in deploy/cluster.yaml do not suffice:\n%s", log)
 	}
 }
 
-// get asks the exporter outside.
+// get asks the exporter that is judged.
 func (w *world) get(ctx context.Context, path string) (string, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, w.url+path, nil)
 	if err != nil {

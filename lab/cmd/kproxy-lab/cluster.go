@@ -40,6 +40,9 @@ func upCommand(app *kingpin.Application, lab *string) (string, func() error) {
 			return err
 		}
 		c, err := cluster.Up(ctx, cluster.Config{Dir: *lab, Bin: bin, Nodes: *nodes, Mode: *mode}, progress())
+		if c == nil {
+			return err // nothing was started
+		}
 		if err != nil {
 			return fmt.Errorf("%w\n(what runs is left for you to look at; 'make lab-down' removes it)", err)
 		}

@@ -1,0 +1,5 @@
+package cause
+
+import "testing"
+
+func TestPortConflict(t *testing.T) { onlyLogsTell(t, portConflict, "healthz") }

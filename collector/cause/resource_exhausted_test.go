@@ -1,0 +1,5 @@
+package cause
+
+import "testing"
+
+func TestResourceExhausted(t *testing.T) { onlyLogsTell(t, resourceExhausted, "inotify") }

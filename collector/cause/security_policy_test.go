@@ -1,0 +1,23 @@
+package cause
+
+import "testing"
+
+func TestSecurityPolicy(t *testing.T) {
+	atBoundary(t, securityPolicy, []boundary{
+		{"a quota", refused(`pods "kube-proxy-" is forbidden: exceeded quota: q`), Inactive, ""},
+		{"a refusal of long ago", func(s *Snapshot) {
+			refused("violates PodSecurity")(s)
+			s.Placement.Failure.Time = now.Add(-failureAge)
+		}, Inactive, ""},
+		{"a refusal, and a pod that is there", func(s *Snapshot) {
+			s.Placement.Failure = &Event{Reason: "FailedCreate", Message: "violates PodSecurity", Time: now}
+		}, Inactive, ""},
+		{"a refusal, and a pod on its way out", func(s *Snapshot) {
+			s.Placement.Failure = &Event{Reason: "FailedCreate", Message: "violates PodSecurity", Time: now}
+			s.Pods.List[0].Deleting = true
+		}, Inactive, ""},
+		{"the predecessor of PodSecurity", refused("unable to validate against any pod security policy: []"), Active, "pod_security"},
+		{"a container that cannot be created for another reason", func(s *Snapshot) { pulling(s, "CreateContainerError", "no space") }, Inactive, ""},
+		{"no pods were read", func(s *Snapshot) { s.Pods = nil }, Unknown, ""},
+	})
+}

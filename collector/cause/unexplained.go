@@ -1,0 +1,53 @@
+package cause
+
+import (
+	"fmt"
+	"time"
+)
+
+// How long a pod may be not Ready, or have no container, before that needs a
+// name: an image pull on a slow line takes minutes, and so does a first start.
+const unexplainedAfter = 5 * time.Minute
+
+var unexplained = Cause{
+	Name:     "unexplained",
+	Meaning:  "kube-proxy is not well and no cause explains it.",
+	Residual: true,
+	Details: []Detail{
+		{"unhealthy", "Look at the pod (kubectl -n kube-system describe pod, logs), and report what it was: the exporter should have known."},
+	},
+	Eval: func(s *Snapshot) Verdict {
+		switch healthy(s) {
+		case Unknown:
+			return unknown("what tells whether kube-proxy is well")
+		case Active:
+			return inactive()
+		}
+		for i := range s.Pods.List {
+			p := &s.Pods.List[i]
+			since := p.Created
+			if p.Ready != nil {
+				since = p.Ready.Since
+			}
+			if s.Ports.deaf(p.Container) {
+				since = s.Ports.Healthz.Since
+			}
+			if p.Deleting || since.IsZero() || s.Now.Sub(since) < unexplainedAfter {
+				continue
+			}
+			says := fmt.Sprintf("pod %s: phase %s", p.Name, p.Phase)
+			if p.Ready != nil {
+				says += ", " + describeCondition(p.Ready)
+			}
+			if c := p.Container; c != nil && c.WaitingReason != "" {
+				says += fmt.Sprintf("; container waits with %s: %s", c.WaitingReason, quote(c.WaitingMessage))
+			}
+			evidence := []string{says}
+			if s.Ports != nil && s.Ports.Healthz.Outcome != "" {
+				evidence = append(evidence, s.Ports.Healthz.String(), s.Ports.Metrics.String())
+			}
+			return active(since, Finding{"unhealthy", evidence})
+		}
+		return inactive()
+	},
+}

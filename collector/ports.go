@@ -1,0 +1,98 @@
+package collector
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"github.com/kproxy-exporter/kproxy-exporter/collector/cause"
+	"github.com/kproxy-exporter/kproxy-exporter/prober"
+)
+
+// Bounds of what is asked of the nodes' ports.
+const (
+	portTimeout = 3 * time.Second
+	portRate    = 100 // attempts that start in a second
+	// reviewEvery is how often it is looked whether a log should be read.
+	reviewEvery = 5 * time.Second
+)
+
+// kube-proxy's ports, unless its configuration says otherwise.
+const (
+	metricsPort = 10249
+	healthzPort = 10256
+)
+
+// portsInUse are the ports of the configuration that was read.
+func (c *Cluster) portsInUse() (metrics, healthz uint16) {
+	metrics, healthz = metricsPort, healthzPort
+	config, _ := c.config(true)
+	if a, err := netip.ParseAddrPort(config.MetricsBind); err == nil && a.Port() != 0 {
+		metrics = a.Port()
+	}
+	if a, err := netip.ParseAddrPort(config.HealthzBind); err == nil && a.Port() != 0 {
+		healthz = a.Port()
+	}
+	return metrics, healthz
+}
+
+// portTargets are the ports of every node on which a kube-proxy pod runs.
+func (c *Cluster) portTargets() []prober.PortTarget {
+	runs := map[string]bool{}
+	for _, t := range c.pods {
+		t.each(func(r *podRow) {
+			if k := r.status.Container; k != nil && k.Running() && !r.status.Deleting {
+				runs[r.node] = true
+			}
+		})
+	}
+	metrics, healthz := c.portsInUse()
+	var out []prober.PortTarget
+	c.nodes.each(func(n *nodeRow) {
+		if !runs[n.name] || len(n.status.Addresses) == 0 {
+			return
+		}
+		ip := n.status.Addresses[0]
+		out = append(out,
+			prober.PortTarget{Node: n.name, Address: netip.AddrPortFrom(ip, metrics), Path: "/healthz"},
+			prober.PortTarget{Node: n.name, Address: netip.AddrPortFrom(ip, healthz), Path: "/healthz", After: "/livez"})
+	})
+	return out
+}
+
+// portsOf is what a node's ports answered; nil if no node says anything: then
+// the exporter does not stand in the cluster's network.
+func (c *Cluster) portsOf(node string) *cause.Ports {
+	if !c.ports.Reaches() {
+		return nil
+	}
+	metrics, healthz := c.portsInUse()
+	return &cause.Ports{Metrics: c.port(node, metrics), Healthz: c.port(node, healthz)}
+}
+
+func (c *Cluster) port(node string, number uint16) cause.Port {
+	r, ok := c.ports.Result(node, number)
+	if !ok {
+		return cause.Port{Number: number}
+	}
+	return cause.Port{
+		Number: number, Outcome: string(r.Outcome), Status: r.Status, Livez: r.AfterStatus, Error: r.Error,
+		Since: r.Since, At: r.At, Times: r.Times,
+	}
+}
+
+// reviewLogs has the logs read of running containers that are not well.
+func (c *Cluster) reviewLogs(ctx context.Context) {
+	tick := time.NewTicker(reviewEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-tick.C:
+			for _, t := range c.pods {
+				t.each(func(r *podRow) { c.logs.review(r, cause.Unwell(now, &r.status, c.view.ports(r.node)), now) })
+			}
+		}
+	}
+}

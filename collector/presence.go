@@ -1,0 +1,80 @@
+package collector
+
+import (
+	"sync"
+	"time"
+
+	"github.com/kproxy-exporter/kproxy-exporter/collector/cause"
+)
+
+// presence knows since when a node has had no kube-proxy pod.
+type presence struct {
+	mu sync.Mutex
+	// mu protects following.
+	live map[string]int       // node -> pods that run or will
+	gone map[string]time.Time // node -> since when live is 0
+	seen map[string]bool      // nodes whose last pod was seen to go
+	// wanted is since when a DaemonSet wants a pod on a node.
+	wanted map[string]time.Time
+}
+
+func newPresence() *presence {
+	return &presence{live: map[string]int{}, gone: map[string]time.Time{}, seen: map[string]bool{}, wanted: map[string]time.Time{}}
+}
+
+func (p *presence) podChanged(previous, current *podRow, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	count := func(r *podRow, by int) {
+		if r == nil || r.status.Phase == "Failed" || r.status.Phase == "Succeeded" {
+			return
+		}
+		p.live[r.node] += by
+		if p.live[r.node] > 0 {
+			delete(p.gone, r.node)
+		} else {
+			delete(p.live, r.node)
+			p.gone[r.node], p.seen[r.node] = now, true
+		}
+	}
+	count(current, 1)
+	count(previous, -1)
+}
+
+// goneSince is since when a node without a pod has none, and whether the last
+// was seen to go: now, if it never had one.
+func (p *presence) goneSince(node string, now time.Time) (since time.Time, seenGoing bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.live[node] > 0 {
+		return time.Time{}, false
+	}
+	if t, ok := p.gone[node]; ok {
+		return t, p.seen[node]
+	}
+	p.gone[node] = now
+	return now, false
+}
+
+// wantedSince is since when a DaemonSet has wanted a pod on a node; zero while
+// none does.
+func (p *presence) wantedSince(node string, pl *cause.Placement, now time.Time) time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !pl.Selected || pl.Untolerated != "" {
+		delete(p.wanted, node)
+		return time.Time{}
+	}
+	if _, known := p.wanted[node]; !known {
+		p.wanted[node] = now
+	}
+	return p.wanted[node]
+}
+
+func (p *presence) forget(node string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.gone, node)
+	delete(p.wanted, node)
+	delete(p.seen, node)
+}

@@ -1,0 +1,196 @@
+package collector
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes/fake"
+	k8stesting "k8s.io/client-go/testing"
+)
+
+func crashed(containerID string) func(*corev1.Pod) {
+	return func(p *corev1.Pod) {
+		p.Status.Conditions[0].Status = corev1.ConditionFalse
+		p.Status.ContainerStatuses[0] = corev1.ContainerStatus{Name: "kube-proxy", RestartCount: 4,
+			State:                corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff"}},
+			LastTerminationState: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ContainerID: containerID, ExitCode: 1}},
+		}
+	}
+}
+
+func event(name, kind, object, reason, message string) *corev1.Event {
+	return &corev1.Event{
+		ObjectMeta:     metav1.ObjectMeta{Name: name, Namespace: "kube-system"},
+		InvolvedObject: corev1.ObjectReference{Kind: kind, Name: object, Namespace: "kube-system"},
+		Type:           corev1.EventTypeWarning, Reason: reason, Message: message, LastTimestamp: metav1.NewTime(begin),
+	}
+}
+
+func TestEventsReachTheirObject(t *testing.T) {
+	starting := func(p *corev1.Pod) {
+		p.Name = "rke2-kube-proxy-n1" // the label counts, not the name
+		p.Status.ContainerStatuses[0] = corev1.ContainerStatus{Name: "kube-proxy", State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ContainerCreating"}}}
+	}
+	const sandbox = "failed to get sandbox image x"
+	watching(t, []runtime.Object{
+		node("n1"), pod("n1", starting), daemonSet("kube-proxy", "kube-proxy"),
+		event("a", "Pod", "rke2-kube-proxy-n1", "FailedCreatePodSandBox", sandbox),
+	}, func(c *Cluster, _ *fake.Clientset) {
+		if r := reportOf(t, c, "n1"); r.Primary == nil || r.Primary.Cause != "image_pull" || r.Primary.Detail != "sandbox_image" {
+			t.Errorf("primary is %+v", r.Primary)
+		}
+	})
+	watching(t, []runtime.Object{
+		node("n1"), pod("n1", starting), daemonSet("kube-proxy", "kube-proxy"),
+		event("a", "Pod", "another", "FailedCreatePodSandBox", sandbox),
+	}, func(c *Cluster, _ *fake.Clientset) {
+		if r := reportOf(t, c, "n1"); r.Primary != nil {
+			t.Errorf("the event of another pod makes %+v", r.Primary)
+		}
+	})
+	watching(t, []runtime.Object{
+		node("n1"), daemonSet("kube-proxy", "kube-proxy"),
+		event("a", "DaemonSet", "kube-proxy", "FailedPlacement", "x"), event("b", "DaemonSet", "kube-proxy", "FailedCreate", "exceeded quota"),
+	}, func(c *Cluster, _ *fake.Clientset) {
+		if r := reportOf(t, c, "n1"); r.Primary == nil || r.Primary.Detail != "not_created" {
+			t.Errorf("primary is %+v", r.Primary)
+		}
+	})
+}
+
+func TestLogRequestIsBoundedAndOfThePrevious(t *testing.T) {
+	watching(t, []runtime.Object{node("n1"), pod("n1", crashed("c1")), daemonSet("kube-proxy", "kube-proxy")}, func(_ *Cluster, client *fake.Clientset) {
+		for _, a := range client.Actions() {
+			if a.GetSubresource() != "log" {
+				continue
+			}
+			o, ok := a.(k8stesting.GenericAction).GetValue().(*corev1.PodLogOptions)
+			if !ok || !o.Previous || o.Container != "kube-proxy" || o.TailLines == nil || o.LimitBytes == nil {
+				t.Errorf("asked for %+v", o)
+			}
+			return
+		}
+		t.Error("no log was asked for")
+	})
+}
+
+// A running container that is not well has its log read, now and again; one
+// that is well again has not.
+func TestLogOfARunningContainer(t *testing.T) {
+	unready := func(p *corev1.Pod) { p.Status.Conditions[0].Status = corev1.ConditionFalse }
+	watching(t, []runtime.Object{node("n1"), pod("n1", unready), daemonSet("kube-proxy", "kube-proxy")}, func(c *Cluster, client *fake.Clientset) {
+		time.Sleep(2 * reviewEvery)
+		synctest.Wait()
+		if n := logRequests(client); n != 1 {
+			t.Errorf("its log was asked for %d times", n)
+		}
+		time.Sleep(logAgain)
+		synctest.Wait()
+		if n := logRequests(client); n != 2 {
+			t.Errorf("its log was asked for %d times after a minute", n)
+		}
+		if _, running := c.logs.log("uid-x"); running == nil {
+			t.Error("its log is not known")
+		}
+		if _, err := client.CoreV1().Pods("kube-system").UpdateStatus(t.Context(), pod("n1"), metav1.UpdateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * reviewEvery)
+		synctest.Wait()
+		if _, running := c.logs.log("uid-x"); running != nil {
+			t.Error("it is well, and its old words are kept")
+		}
+	})
+}
+
+func TestRelistForgetsWhatIsGone(t *testing.T) {
+	table := newTable(convertNode, nil, func() {})
+	if err := table.Replace([]any{node("n1"), node("n2")}, ""); err != nil {
+		t.Fatal(err)
+	}
+	if err := table.Replace([]any{node("n2")}, ""); err != nil {
+		t.Fatal(err)
+	}
+	if table.has("/n1") || !table.has("/n2") {
+		t.Error("a second list does not replace the first")
+	}
+}
+
+func TestDuplicateConditionsAreOne(t *testing.T) {
+	twice := func(n *corev1.Node) {
+		n.Status.Conditions[1].Status = corev1.ConditionTrue
+		n.Status.Conditions = append(n.Status.Conditions, n.Status.Conditions[1])
+	}
+	row, _ := convertNode(node("n1", twice))
+	if len(row.status.Pressure) != 1 {
+		t.Errorf("pressure is %+v", row.status.Pressure)
+	}
+}
+
+func TestInitContainerCounts(t *testing.T) {
+	initial := func(s corev1.ContainerState) func(*corev1.Pod) {
+		return func(p *corev1.Pod) {
+			p.Status.InitContainerStatuses = []corev1.ContainerStatus{{Name: "init", State: s}}
+			p.Status.ContainerStatuses[0].State = corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "PodInitializing"}}
+		}
+	}
+	for name, tc := range map[string]struct {
+		state corev1.ContainerState
+		want  string
+	}{
+		"it cannot be pulled": {corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ImagePullBackOff"}}, "ImagePullBackOff"},
+		"it is done":          {corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{}}, "PodInitializing"},
+		"it has not begun":    {corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "PodInitializing"}}, "PodInitializing"},
+	} {
+		row, _ := convertPod(pod("n1", initial(tc.state)))
+		if got := row.status.Container.WaitingReason; got != tc.want {
+			t.Errorf("%s: the container waits with %s, want %s", name, got, tc.want)
+		}
+	}
+}
+
+func TestContainerThatNeverBegan(t *testing.T) {
+	row, _ := convertPod(pod("n1", func(p *corev1.Pod) {
+		p.Status.ContainerStatuses[0].LastTerminationState = corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{
+			Reason: "StartError", StartedAt: metav1.NewTime(time.Unix(0, 0)), FinishedAt: old,
+		}}
+	}))
+	if l := row.status.Container.Last; l == nil || l.Finished.Sub(l.Started) != 0 {
+		t.Errorf("it ran for %+v", l)
+	}
+	row, _ = convertPod(pod("n1", func(p *corev1.Pod) {
+		p.Status.ContainerStatuses[0].LastTerminationState = corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{Reason: "ContainerStatusUnknown", ExitCode: 137}}
+	}))
+	if l := row.status.Container.Last; l != nil {
+		t.Errorf("a container that was lost track of ended as %+v", l)
+	}
+}
+
+func TestNoTarget(t *testing.T) {
+	service := func(name, label string, port int32) *corev1.Service {
+		return &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "kube-system"},
+			Spec: corev1.ServiceSpec{Selector: map[string]string{"k8s-app": label}, Ports: []corev1.ServicePort{{Port: port}}}}
+	}
+	for name, tc := range map[string]struct {
+		services []runtime.Object
+		want     string
+	}{
+		"none":                 {nil, ""},
+		"one that selects":     {[]runtime.Object{service("x-kube-proxy", "kube-proxy", 10249)}, ""},
+		"one that does not":    {[]runtime.Object{service("x-kube-proxy", "other", 10249)}, "kube-system/x-kube-proxy"},
+		"by its port":          {[]runtime.Object{service("metrics", "other", 10249)}, "kube-system/metrics"},
+		"another does":         {[]runtime.Object{service("x-kube-proxy", "other", 10249), service("y-kube-proxy", "kube-proxy", 10249)}, ""},
+		"of something else":    {[]runtime.Object{service("kube-dns", "kube-dns", 53)}, ""},
+		"one without selector": {[]runtime.Object{&corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "kube-proxy", Namespace: "kube-system"}}}, ""},
+	} {
+		watching(t, append(tc.services, node("n1"), pod("n1"), daemonSet("kube-proxy", "kube-proxy")), func(c *Cluster, _ *fake.Clientset) {
+			if got := c.noTarget(); got != tc.want {
+				t.Errorf("%s: %q, want %q", name, got, tc.want)
+			}
+		})
+	}
+}

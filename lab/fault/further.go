@@ -1,0 +1,222 @@
+package fault
+
+import (
+	"context"
+	"strings"
+	"syscall"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/kproxy-exporter/kproxy-exporter/lab/cluster"
+	"github.com/kproxy-exporter/kproxy-exporter/lab/machine"
+)
+
+// configFaults are wrong configurations and versions.
+var configFaults = []Fault{
+	{
+		Name: "mode-ipvs", Breaks: "the ConfigMap wants mode ipvs, which this kernel does not have",
+		Cause: "prerequisite_missing", Detail: "ip_vs", Beside: []string{"crash_loop"},
+		inject: editKubeProxyConfig(func(c string) string { return replaceLine(c, "mode:", "mode: ipvs") }),
+	},
+	{
+		Name: "cluster-cidr-beside", Breaks: "clusterCIDR in the ConfigMap is not the pods' range", Everywhere: true,
+		Cause: "config_mismatch", Detail: "cluster_cidr",
+		inject: editConfigOnly(func(c string) string { return replaceLine(c, "clusterCIDR:", "clusterCIDR: 10.10.0.0/16") }),
+	},
+	{
+		Name: "ip-family-mismatch", Breaks: "clusterCIDR in the ConfigMap is of the other IP family", Everywhere: true,
+		Cause: "config_mismatch", Detail: "ip_family",
+		inject: editConfigOnly(func(c string) string { return replaceLine(c, "clusterCIDR:", "clusterCIDR: fd00:10::/48") }),
+	},
+	{
+		Name: "hostname-wrong", Breaks: "the DaemonSet passes a name that no Node has",
+		Cause: "config_mismatch", Detail: "hostname",
+		inject: editPodSpec(func(s *corev1.PodSpec) {
+			s.Containers[0].Command = append(s.Containers[0].Command[:2:2], "--hostname-override=nobody")
+		}),
+	},
+	{
+		Name: "two-proxies", Breaks: "Cilium says that it replaces kube-proxy, which still runs", Everywhere: true,
+		Cause: "conflicting_rules", Detail: "other_proxy",
+		inject: func(ctx context.Context, t *target) error {
+			_, err := t.client.CoreV1().ConfigMaps(namespace).Create(ctx, &corev1.ConfigMap{
+				ObjectMeta: metav1.ObjectMeta{Name: "cilium-config"}, Data: map[string]string{"kube-proxy-replacement": "true"},
+			}, metav1.CreateOptions{})
+			return err
+		},
+		heal: func(ctx context.Context, t *target) error {
+			return gone(t.client.CoreV1().ConfigMaps(namespace).Delete(ctx, "cilium-config", metav1.DeleteOptions{}))
+		},
+	},
+	{
+		Name: "metrics-on-localhost", Breaks: "the metrics are bound to the loopback address, kubeadm's default",
+		Cause: "metrics_unreachable", Detail: "localhost_bind",
+		inject: editKubeProxyConfig(func(c string) string {
+			return replaceLine(c, "metricsBindAddress:", "metricsBindAddress: 127.0.0.1:10249")
+		}),
+	},
+	{
+		Name: "metrics-port-taken", Breaks: "somebody else listens on the metrics port",
+		Cause: "port_conflict", Detail: "metrics", Beside: []string{"crash_loop"},
+		inject: func(ctx context.Context, t *target) error {
+			err := t.machine.StartService(machine.Service{Name: "squatter", Argv: []string{"/opt/lab/kproxy-lab", "registry", "--listen=0.0.0.0:10249"}})
+			if err != nil {
+				return err
+			}
+			return editKubeProxyConfig(func(c string) string { return "bindAddressHardFail: true\n" + c })(ctx, t)
+		},
+		heal: func(_ context.Context, t *target) error { return t.machine.StopService("squatter", syscall.SIGKILL) },
+	},
+	{
+		Name: "no-target", Breaks: "the Service that monitoring scrapes selects labels that no pod has", Everywhere: true,
+		Cause: "metrics_unreachable", Detail: "no_target",
+		inject: func(ctx context.Context, t *target) error {
+			_, err := t.client.CoreV1().Services(namespace).Create(ctx, &corev1.Service{
+				ObjectMeta: metav1.ObjectMeta{Name: "monitoring-kube-proxy"},
+				Spec: corev1.ServiceSpec{
+					ClusterIP: corev1.ClusterIPNone, Selector: map[string]string{"component": "kube-proxy"},
+					Ports: []corev1.ServicePort{{Name: "http-metrics", Port: 10249}},
+				},
+			}, metav1.CreateOptions{})
+			return err
+		},
+		heal: func(ctx context.Context, t *target) error {
+			return gone(t.client.CoreV1().Services(namespace).Delete(ctx, "monitoring-kube-proxy", metav1.DeleteOptions{}))
+		},
+	},
+}
+
+// policyFaults are what the node or the cluster does not let kube-proxy do.
+var policyFaults = []Fault{
+	{
+		Name: "no-such-command", Breaks: "the DaemonSet starts a program that is not in the image",
+		Cause: "container_runtime", Detail: "create_container", Beside: []string{"crash_loop"},
+		inject: editPodSpec(func(s *corev1.PodSpec) { s.Containers[0].Command = []string{"/nope"} }),
+	},
+	{
+		Name: "image-without-nft", Breaks: "kube-proxy does not find the nft program", Modes: []string{"nftables"},
+		Cause: "prerequisite_missing", Detail: "nft", Beside: []string{"crash_loop"}, inject: editPodSpec(noPath),
+	},
+	{
+		Name: "image-without-iptables", Breaks: "kube-proxy does not find the iptables programs", Modes: []string{"iptables"},
+		Cause: "prerequisite_missing", Detail: "binary", Beside: []string{"crash_loop"}, inject: editPodSpec(noPath),
+	},
+	{
+		Name: "pod-security", Breaks: "kube-system enforces the PodSecurity level baseline",
+		Cause: "security_policy", Detail: "pod_security", Beside: []string{"missing_on_node"},
+		inject: func(ctx context.Context, t *target) error {
+			if err := t.enforce(ctx, `"baseline"`); err != nil {
+				return err
+			}
+			return t.deletePod(ctx)
+		},
+		heal: func(ctx context.Context, t *target) error { return t.enforce(ctx, "null") },
+	},
+	{
+		Name: "token-refused", Breaks: "the token in kube-proxy's kubeconfig is not one of this cluster",
+		Cause: "api_unreachable", Detail: "unauthorized", inject: editKubeconfig("    tokenFile: /var/run/secrets/kubernetes.io/serviceaccount/token", "    token: not-a-token"),
+	},
+	{
+		Name: "wrong-server", Breaks: "the kubeconfig names a port on which no API server listens",
+		Cause: "api_unreachable", Detail: "refused", inject: editKubeconfig("https://10.99.0.1:6443", "https://10.99.0.1:6444"),
+	},
+	{
+		Name: "wrong-ca", Breaks: "the kubeconfig trusts another CA",
+		Cause: "api_unreachable", Detail: "tls", inject: editKubeconfig("    certificate-authority: /var/run/secrets/kubernetes.io/serviceaccount/ca.crt\n", ""),
+	},
+	{
+		Name: "rights-removed", Breaks: "kube-proxy's service account lost its rights, and its pod starts anew",
+		Cause: "api_unreachable", Detail: "forbidden",
+		inject: func(ctx context.Context, t *target) error {
+			if err := t.subjects(ctx, nil); err != nil {
+				return err
+			}
+			return t.deletePod(ctx)
+		},
+		heal: func(ctx context.Context, t *target) error {
+			return t.subjects(ctx, []rbacv1.Subject{{Kind: "ServiceAccount", Name: name, Namespace: namespace}})
+		},
+	},
+	{
+		Name: "metrics-firewalled", Breaks: "a firewall on the node drops what comes for the metrics port",
+		Cause: "metrics_unreachable", Detail: "firewall",
+		inject: func(_ context.Context, t *target) error {
+			_, err := t.machine.Run("nft", "add table inet lab; add chain inet lab in { type filter hook input priority 0; }; add rule inet lab in iifname eth0 tcp dport 10249 drop")
+			return err
+		},
+		heal: func(_ context.Context, t *target) error {
+			_, err := t.machine.Run("sh", "-c", "nft delete table inet lab 2>/dev/null || true")
+			return err
+		},
+	},
+	{
+		Name: "containerd-stopped", Breaks: "the container runtime is stopped",
+		Cause: "container_runtime", Detail: "down", Beside: []string{"node_not_ready"},
+		inject: func(_ context.Context, t *target) error { return t.machine.StopService("containerd", syscall.SIGKILL) },
+		heal: func(_ context.Context, t *target) error {
+			if err := startIfStopped(t.machine, "containerd"); err != nil {
+				return err
+			}
+			return cluster.RestartService(t.machine, "kubelet")
+		},
+	},
+}
+
+func noPath(s *corev1.PodSpec) {
+	s.Containers[0].Env = append(s.Containers[0].Env, corev1.EnvVar{Name: "PATH", Value: "/nowhere"})
+}
+
+// gone is nil if what should be deleted was not there.
+func gone(err error) error {
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	return err
+}
+
+// editConfigOnly changes the configuration file and lets every pod run on.
+func editConfigOnly(edit func(string) string) func(context.Context, *target) error {
+	return func(ctx context.Context, t *target) error {
+		return t.editConfig(ctx, func(c *corev1.ConfigMap) { c.Data["config.conf"] = edit(c.Data["config.conf"]) })
+	}
+}
+
+// editKubeconfig changes kube-proxy's access to the API, and replaces the node's pod.
+func editKubeconfig(old, with string) func(context.Context, *target) error {
+	return func(ctx context.Context, t *target) error {
+		err := t.editConfig(ctx, func(c *corev1.ConfigMap) {
+			c.Data["kubeconfig.conf"] = strings.ReplaceAll(c.Data["kubeconfig.conf"], old, with)
+		})
+		if err != nil {
+			return err
+		}
+		if err := t.strategy(ctx, appsv1.OnDeleteDaemonSetStrategyType); err != nil {
+			return err
+		}
+		return t.deletePod(ctx)
+	}
+}
+
+// enforce sets the PodSecurity level of kube-system; level is JSON.
+func (t *target) enforce(ctx context.Context, level string) error {
+	_, err := t.client.CoreV1().Namespaces().Patch(ctx, namespace, types.MergePatchType,
+		[]byte(`{"metadata":{"labels":{"pod-security.kubernetes.io/enforce":`+level+`}}}`), metav1.PatchOptions{})
+	return err
+}
+
+// subjects sets who has kube-proxy's rights.
+func (t *target) subjects(ctx context.Context, subjects []rbacv1.Subject) error {
+	const binding = "kubeadm:node-proxier"
+	b, err := t.client.RbacV1().ClusterRoleBindings().Get(ctx, binding, metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	b.Subjects = subjects
+	_, err = t.client.RbacV1().ClusterRoleBindings().Update(ctx, b, metav1.UpdateOptions{})
+	return err
+}

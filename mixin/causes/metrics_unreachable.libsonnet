@@ -1,0 +1,8 @@
+{
+  name: 'metrics_unreachable',
+  owner: 'monitoring',
+  severity: 'info',
+  'for': '10m',
+  summary: 'Monitoring cannot reach the metrics of kube-proxy on a node.',
+  description: 'kube-proxy itself may well work. The detail says what is in the way.',
+}
