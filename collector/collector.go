@@ -94,7 +94,7 @@ func (c *Cluster) collectNode(ch chan<- prometheus.Metric, s *cause.Snapshot) {
 	switch {
 	case j.Primary >= 0:
 		gauge(primaryCauseDesc, 1, cause.All[j.Primary].Name, j.Verdicts[j.Primary].Findings[0].Detail)
-	case j.Healthy == cause.Active:
+	case j.Healthy == cause.Active && !j.Pending:
 		gauge(primaryCauseDesc, 1, "none", "")
 	}
 }

@@ -307,6 +307,14 @@ func TestForbiddenReaderIsUnknownNotZero(t *testing.T) {
 
 func TestExpected(t *testing.T) {
 	replaced := daemonSet("cilium", "cilium")
+	nowhere := func(label string) *appsv1.DaemonSet {
+		return daemonSet("kube-proxy", "kube-proxy", func(d *appsv1.DaemonSet) { d.Spec.Template.Spec.NodeSelector[label] = "true" })
+	}
+	calico := func(ebpf string) *appsv1.DaemonSet {
+		return daemonSet("calico-node", "calico-node", func(d *appsv1.DaemonSet) {
+			d.Spec.Template.Spec.Containers = []corev1.Container{{Env: []corev1.EnvVar{{Name: "FELIX_BPFENABLED", Value: ebpf}}}}
+		})
+	}
 	fargate := node("n1", func(n *corev1.Node) { n.Labels["eks.amazonaws.com/compute-type"] = "fargate" })
 	k3s := node("n1", func(n *corev1.Node) { n.Status.NodeInfo.KubeletVersion = "v1.37.2+k3s1" })
 	mirror := pod("n2", func(p *corev1.Pod) { p.Annotations = map[string]string{mirrorAnnotation: "x"} })
@@ -325,6 +333,12 @@ func TestExpected(t *testing.T) {
 		{"nothing at all", []runtime.Object{node("n1")}, true, "default"},
 		{"Cilium alone", []runtime.Object{node("n1"), replaced}, false, "cilium"},
 		{"Cilium beside kube-proxy", []runtime.Object{node("n1"), replaced, daemonSet("kube-proxy", "kube-proxy")}, true, "daemonset"},
+		{"Cilium beside a kube-proxy that is switched off", []runtime.Object{node("n1"), replaced, nowhere("off")}, false, "cilium"},
+		{"kube-proxy switched off for Calico", []runtime.Object{node("n1"), nowhere("non-calico")}, false, "excluded"},
+		{"kube-proxy that selects nobody", []runtime.Object{node("n1"), nowhere("off")}, true, "daemonset"},
+		{"Calico eBPF", []runtime.Object{node("n1"), calico("true")}, false, "calico_ebpf"},
+		{"Calico with iptables", []runtime.Object{node("n1"), calico("false")}, true, "default"},
+		{"Antrea", []runtime.Object{node("n1"), daemonSet("antrea-agent", "antrea")}, false, "antrea"},
 		{"k3s", []runtime.Object{k3s}, false, "embedded"},
 		{"Fargate", []runtime.Object{fargate, daemonSet("kube-proxy", "kube-proxy")}, false, "virtual_node"},
 		{"static pods elsewhere", []runtime.Object{node("n1"), node("n2"), mirror}, true, "static_pod"},

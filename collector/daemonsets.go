@@ -144,6 +144,10 @@ func (d *daemonSetRow) excludes(n *corev1.Node) bool {
 	if system := n.Labels[corev1.LabelOSStable]; system != "" && d.nodeSelector[corev1.LabelOSStable] != "" && system != d.nodeSelector[corev1.LabelOSStable] {
 		return true
 	}
+	// Calico's documents switch kube-proxy off with this label, which no node has.
+	if _, off := d.nodeSelector["non-calico"]; off {
+		return true
+	}
 	// With the expressions that name others taken away, would it match?
 	if ok, err := nodeaffinity.NewRequiredNodeAffinity(d.nodeSelector, nil).Match(n); err != nil || !ok {
 		return false

@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -34,6 +35,8 @@ const (
 // logRequest names a terminated container.
 type logRequest struct {
 	uid, namespace, pod, container, containerID string
+	// previous says that another container came after it.
+	previous bool
 	// current asks for the log of the container that runs.
 	current bool
 }
@@ -80,17 +83,17 @@ func (l *logReader) podChanged(previous, current *podRow) {
 		return
 	}
 	c := current.status.Container
-	// While it is ended and not started again its own log is the current one,
-	// and to ask for that would be a race with the start: its predecessor's
-	// tells of the same loop.
-	if c == nil || current.previous == "" || l.asked[current.uid] == current.previous {
+	if c == nil || current.ended == "" || l.asked[current.uid] == current.ended {
 		return
+	}
+	if !current.previous && c.Restarts == 0 {
+		return // once is no loop
 	}
 	if c.Running() && time.Since(c.Started) > logRecentness {
 		return
 	}
-	l.asked[current.uid] = current.previous
-	l.queue.Add(logRequest{current.uid, current.namespace, current.status.Name, current.container, current.previous, false})
+	l.asked[current.uid] = current.ended
+	l.queue.Add(logRequest{current.uid, current.namespace, current.status.Name, current.container, current.ended, current.previous, false})
 }
 
 // log returns what is known of a pod's last terminated container, and of its
@@ -121,7 +124,7 @@ func (l *logReader) review(r *podRow, unwell bool, now time.Time) {
 		return
 	}
 	l.runningAsked[r.uid] = now
-	l.queue.Add(logRequest{r.uid, r.namespace, r.status.Name, r.container, "", true})
+	l.queue.Add(logRequest{r.uid, r.namespace, r.status.Name, r.container, "", false, true})
 }
 
 // run works until the context ends.
@@ -151,6 +154,13 @@ func (l *logReader) handle(ctx context.Context, r logRequest) {
 	switch {
 	case ctx.Err() != nil:
 		return
+	case err == nil && lost(b):
+		l.contact.succeeded(time.Since(began))
+		if l.queue.NumRequeues(r) < logTries {
+			l.queue.AddRateLimited(r) // its successor's may be there by then
+			return
+		}
+		out.Error = "the kubelet has no log of it any more"
 	case err == nil:
 		l.contact.succeeded(time.Since(began))
 		result := kubelog.Classify(b)
@@ -181,12 +191,19 @@ func (l *logReader) handle(ctx context.Context, r logRequest) {
 	}
 }
 
+// lost is whether an answer is no log: the kubelet says so in the place of one
+// whose file is gone. A container that ended without a word looks the same.
+func lost(log []byte) bool {
+	log = bytes.TrimSpace(log)
+	return len(log) == 0 || bytes.HasPrefix(log, []byte("unable to retrieve container logs for "))
+}
+
 func (l *logReader) read(ctx context.Context, r logRequest) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, logTimeout)
 	defer cancel()
 	lines, limit := logTailLines, logBytes
 	stream, err := l.client.CoreV1().Pods(r.namespace).GetLogs(r.pod, &corev1.PodLogOptions{
-		Container: r.container, Previous: !r.current, TailLines: &lines, LimitBytes: &limit,
+		Container: r.container, Previous: r.previous, TailLines: &lines, LimitBytes: &limit,
 	}).Stream(ctx)
 	if err != nil {
 		return nil, err

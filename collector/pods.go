@@ -20,9 +20,10 @@ type podRow struct {
 	node      string
 	labels    map[string]string
 	container string // its kube-proxy container's name
-	// previous is the id of the container whose log the kubelet gives as the
-	// previous one; empty if there is none.
-	previous string
+	// ended is the id of the container that ended last; empty if none did.
+	ended string
+	// previous says that another came after it: its log is the previous one.
+	previous bool
 	status   cause.Pod
 }
 
@@ -64,17 +65,13 @@ func convertPod(object any) (podRow, bool) {
 	if init := unfinishedInit(p); init != nil {
 		row.container = init.Name
 		row.status.Container = convertContainer(init)
-		if last := init.LastTerminationState.Terminated; last != nil {
-			row.previous = last.ContainerID
-		}
+		row.ended, row.previous = lastEnded(init)
 		return row, true
 	}
 	for _, s := range p.Status.ContainerStatuses {
 		if s.Name == row.container || len(p.Status.ContainerStatuses) == 1 {
 			row.status.Container = convertContainer(&s)
-			if last := s.LastTerminationState.Terminated; last != nil {
-				row.previous = last.ContainerID
-			}
+			row.ended, row.previous = lastEnded(&s)
 		}
 	}
 	return row, true
@@ -132,6 +129,18 @@ func kubeProxyContainer(p *corev1.Pod) string {
 		return p.Spec.Containers[0].Name
 	}
 	return ""
+}
+
+// lastEnded is the id of the container that ended last, and whether another
+// came after it. The kubelet keeps the log of no older one.
+func lastEnded(s *corev1.ContainerStatus) (id string, previous bool) {
+	if now := s.State.Terminated; now != nil {
+		return now.ContainerID, false
+	}
+	if last := s.LastTerminationState.Terminated; last != nil {
+		return last.ContainerID, true
+	}
+	return "", false
 }
 
 // unfinishedInit is the init container that the pod waits for, if there is one:

@@ -107,6 +107,17 @@ func TestLogOfARunningContainer(t *testing.T) {
 	})
 }
 
+func TestLostLog(t *testing.T) {
+	for text, want := range map[string]bool{
+		"": true, "\n": true, "unable to retrieve container logs for containerd://0123": true,
+		"E1101 02:59:00.0 1 run.go:72] x\n": false,
+	} {
+		if got := lost([]byte(text)); got != want {
+			t.Errorf("%q is lost: %v", text, got)
+		}
+	}
+}
+
 func TestRelistForgetsWhatIsGone(t *testing.T) {
 	table := newTable(convertNode, nil, func() {})
 	if err := table.Replace([]any{node("n1"), node("n2")}, ""); err != nil {

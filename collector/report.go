@@ -21,6 +21,8 @@ type NodeReport struct {
 	Healthy  *bool         `json:"healthy"`
 	Primary  *CauseReport  `json:"primary"`
 	Causes   []CauseReport `json:"causes"`
+	// Pending says that a log is being read that will decide.
+	Pending bool `json:"-"`
 	// Unknown are the causes that could not be judged.
 	Unknown []string `json:"unknown"`
 }
@@ -73,6 +75,7 @@ func nodeReport(s *cause.Snapshot, h *history) NodeReport {
 	if s.Expected != nil {
 		n.Expected, n.Reason = &s.Expected.Yes, s.Expected.Reason
 	}
+	n.Pending = j.Pending
 	if j.Healthy != cause.Unknown {
 		healthy := j.Healthy == cause.Active
 		n.Healthy = &healthy

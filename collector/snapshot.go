@@ -192,6 +192,8 @@ func expected(n *nodeRow, s *cause.Snapshot, excluded, static bool, replaced str
 		return &cause.Expected{Reason: cause.ReasonVirtual}
 	case s.Placement.DaemonSet != "" && excluded:
 		return &cause.Expected{Reason: cause.ReasonExcluded}
+	case s.Placement.DaemonSet != "" && !s.Placement.Selected && replaced != "" && len(s.Pods.List) == 0:
+		return &cause.Expected{Reason: replaced}
 	case s.Placement.DaemonSet != "", len(s.Pods.List) > 0:
 		return &cause.Expected{Yes: true, Reason: cause.ReasonDaemonSet}
 	case n.embedded():

@@ -127,7 +127,7 @@ func readLive(ctx context.Context, cfg config, l logs, errOut io.Writer) (collec
 // settled is whether no node is unwell without a cause.
 func settled(r collector.Report) bool {
 	for _, n := range r.Nodes {
-		if state := n.State(); state == collector.StateUnknown || state == collector.StateUnwell {
+		if state := n.State(); n.Pending || state == collector.StateUnknown || state == collector.StateUnwell {
 			return false
 		}
 	}

@@ -2,11 +2,13 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	_ "embed"
 	"encoding/json"
 	"html/template"
 	"log/slog"
 	"net/http"
+	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -26,6 +28,9 @@ type role interface {
 var causesHTML string
 
 var causesTemplate = template.Must(template.New("causes").Parse(causesHTML))
+
+// pageOrder is the order of the nodes on the page for people.
+var pageOrder = []string{collector.StateSick, collector.StateUnwell, collector.StateUnknown, collector.StateHealthy, collector.StateAbsent}
 
 func newHandler(registry *prometheus.Registry, r role, l logs) (http.Handler, error) {
 	landing, err := web.NewLandingPage(web.LandingConfig{
@@ -77,6 +82,10 @@ func causes(w http.ResponseWriter, req *http.Request, r role, logError func(...a
 	case "", "html":
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
+		// What is wrong first, whatever its name.
+		slices.SortStableFunc(report.Nodes, func(a, b collector.NodeReport) int {
+			return cmp.Compare(slices.Index(pageOrder, a.State()), slices.Index(pageOrder, b.State()))
+		})
 		err = causesTemplate.Execute(&body, report)
 	default:
 		text(w, http.StatusBadRequest, "format is html or json\n")

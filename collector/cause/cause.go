@@ -108,6 +108,8 @@ type Judgement struct {
 	Verdicts []Verdict
 	// Primary is the index in All of the highest-ranked active cause, -1 if none is.
 	Primary int
+	// Pending says that a log is being read that will decide.
+	Pending bool
 	// Healthy is whether kube-proxy does its job; Unknown if nobody can tell,
 	// Active if it does.
 	Healthy State
@@ -129,6 +131,7 @@ func Judge(s *Snapshot) Judgement {
 			v = inactive()
 		}
 		j.Verdicts[i] = v
+		j.Pending = j.Pending || v.State == Unknown && v.Lacks == lacksLog
 		if v.State == Active && j.Primary < 0 {
 			j.Primary = i
 		}
@@ -184,6 +187,9 @@ func healthy(s *Snapshot) State {
 	}
 	return verdict
 }
+
+// lacksLog is what a verdict waits for while a log is being read.
+const lacksLog = "the log of the container that ended"
 
 // onlyTheNode is what the API does not show.
 const onlyTheNode = "what only the node can see"

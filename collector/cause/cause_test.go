@@ -461,7 +461,7 @@ func TestEventsNotRead(t *testing.T) {
 func TestPartlyObserved(t *testing.T) {
 	s := healthySnapshot()
 	crashing(s, "", 1).Log = nil
-	if v := crashLoop.Eval(s); v.State != Unknown {
+	if v := crashLoop.Eval(s); v.State != Unknown || !Judge(s).Pending {
 		t.Errorf("a crash loop whose log is still being read is %+v", v)
 	}
 	s = healthySnapshot()

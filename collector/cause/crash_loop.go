@@ -48,7 +48,7 @@ var crashLoop = Cause{
 			}
 			detail, because, ok := crashDetail(s, p)
 			if !ok {
-				return unknown("the log of the container that ended")
+				return unknown(lacksLog)
 			}
 			v := active(time.Time{}, Finding{detail, crashEvidence(p, l)})
 			v.Because = because

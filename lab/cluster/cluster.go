@@ -215,7 +215,7 @@ func Up(ctx context.Context, cfg Config, p *Progress) (c *Cluster, err error) {
 	if _, err := os.Stat(filepath.Join(cfg.Dir, "lab.json")); err == nil {
 		return nil, fmt.Errorf("a lab is already in %s (or was, and died); end it with 'make lab-down'", cfg.Dir)
 	}
-	if err := p.Step("check this machine", Preflight); err != nil {
+	if err := p.Step("check this machine", func() error { return errors.Join(Preflight(), checkMode(cfg.Mode)) }); err != nil {
 		return nil, err
 	}
 	c = &Cluster{Config: cfg, ID: labID(cfg.Dir), Listen: map[string]string{}}

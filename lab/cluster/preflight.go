@@ -50,6 +50,17 @@ func Preflight() error {
 	return checkNetfilter()
 }
 
+// checkMode checks what one mode of kube-proxy alone needs of the kernel.
+func checkMode(mode string) error {
+	if mode != "ipvs" {
+		return nil
+	}
+	if _, err := os.Stat("/proc/net/ip_vs"); err != nil && !canLoad("ip_vs") {
+		return errors.New("the kernel has no ip_vs (CONFIG_IP_VS): mode ipvs cannot run here; choose nftables or iptables")
+	}
+	return nil
+}
+
 func canLoad(module string) bool { return exec.Command("modprobe", module).Run() == nil }
 
 // checkNetfilter tries, in a network namespace of its own, what kube-proxy needs.

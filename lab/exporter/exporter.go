@@ -69,6 +69,12 @@ func Install(ctx context.Context, c *cluster.Cluster, root string) (pod, node st
 // Address is where an exporter that Start started listens, in the lab's network.
 const Address = "10.99.0.1:19249"
 
+// Where Start puts the binary and its access to the API, on the control plane's machine.
+const (
+	Binary         = "/usr/local/bin/kproxy-exporter"
+	KubeconfigPath = "/etc/kubernetes/exporter.conf"
+)
+
 // service is the name of its process on the control plane's machine.
 const service = "exporter"
 
@@ -84,19 +90,18 @@ func Start(ctx context.Context, c *cluster.Cluster, root string, args ...string)
 	if err != nil {
 		return fmt.Errorf("%w; run 'make build'", err)
 	}
-	const path, kubeconfig = "/usr/local/bin/kproxy-exporter", "/etc/kubernetes/exporter.conf"
-	if err := cp.WriteFile(path, binary, 0o755); err != nil {
+	if err := cp.WriteFile(Binary, binary, 0o755); err != nil {
 		return err
 	}
 	text, err := serviceAccountKubeconfig(ctx, c)
 	if err != nil {
 		return err
 	}
-	if err := cp.WriteFile(kubeconfig, []byte(text), 0o600); err != nil {
+	if err := cp.WriteFile(KubeconfigPath, []byte(text), 0o600); err != nil {
 		return err
 	}
-	return cp.StartService(machine.Service{Name: service, Argv: append([]string{path, "cluster",
-		"--kubeconfig", kubeconfig, "--web.listen-address", Address}, args...)})
+	return cp.StartService(machine.Service{Name: service, Argv: append([]string{Binary, "cluster",
+		"--kubeconfig", KubeconfigPath, "--web.listen-address", Address}, args...)})
 }
 
 // Stop ends what Start started, as the kubelet ends a container, and returns

@@ -46,6 +46,8 @@ func TestMatrix(t *testing.T) {
 				if lab == 0 {
 					walkSilent(t, w)
 				} else {
+					t.Run("diagnose", func(t *testing.T) { diagnoseOnce(t, w) })
+					t.Run("rights", func(t *testing.T) { eachRight(t, w) })
 					t.Run("lost API server", func(t *testing.T) { lostAPI(t, w) })
 				}
 			})

@@ -50,6 +50,9 @@ func start(t *testing.T, name, mode string) *world {
 	return &world{Cluster: c, root: root, url: "http://" + c.Listen["exporter"]}
 }
 
+// exporterArgs make it notice sooner than users need it to.
+var exporterArgs = []string{"--api.stale-after", "5s", "--ports.interval", "2s"}
+
 // install puts the very image and manifest that users get into the lab and
 // wants it to say that all is well.
 func (w *world) install(t *testing.T) {
@@ -59,7 +62,7 @@ func (w *world) install(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := exporter.Start(ctx, w.Cluster, w.root, "--api.stale-after", "5s", "--ports.interval", "2s"); err != nil {
+	if err := exporter.Start(ctx, w.Cluster, w.root, exporterArgs...); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
