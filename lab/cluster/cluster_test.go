@@ -184,27 +184,24 @@ func awaitFile(t *testing.T, path string) {
 func TestFailingComponentIsNamed(t *testing.T) {
 	real := bin(t)
 	dir, fake := labDir(t), t.TempDir()
-	for _, f := range []string{"kproxy-lab", "pause.tar", "kube-proxy.tar"} {
-		if err := os.Symlink(filepath.Join(real, f), filepath.Join(fake, f)); err != nil {
+	// Copies: a machine sees its own /tmp, and there the real ones may be.
+	for from, to := range map[string]string{"kproxy-lab": "kproxy-lab", "kube": "real/kube", "pause.tar": "pause.tar", "kube-proxy.tar": "kube-proxy.tar"} {
+		b, err := os.ReadFile(filepath.Join(real, from))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(fake, to)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(fake, to), b, 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
-	// The machines' root lies on the host's, where the real programs are.
-	script := "#!/bin/sh\nif [ \"$1\" = kube-apiserver ]; then echo 'no such flag: moon'; exit 3; fi\nexec " + real + "/kube \"$@\"\n"
+	script := "#!/bin/sh\nif [ \"$1\" = kube-apiserver ]; then echo 'no such flag: moon'; exit 3; fi\nexec /opt/lab/real/kube \"$@\"\n"
 	if err := os.WriteFile(filepath.Join(fake, "kube"), []byte(script), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	program, err := os.ReadFile(filepath.Join(real, "kproxy-lab"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Remove(filepath.Join(fake, "kproxy-lab")); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(fake, "kproxy-lab"), program, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	_, err = cluster.Up(t.Context(), cluster.Config{Dir: dir, Bin: fake, Nodes: 1, Mode: "nftables"}, quiet(t))
+	_, err := cluster.Up(t.Context(), cluster.Config{Dir: dir, Bin: fake, Nodes: 1, Mode: "nftables"}, quiet(t))
 	if err == nil {
 		t.Fatal("it came up without an API server")
 	}

@@ -1,0 +1,89 @@
+package cause
+
+import "slices"
+
+// Judgement is what is known about a node.
+type Judgement struct {
+	// Verdicts are those of All, in its order.
+	Verdicts []Verdict
+	// Primary is the index in All of the highest-ranked active cause, -1 if none is.
+	Primary int
+	// Pending says that a log is being read that will decide.
+	Pending bool
+	// Healthy is whether kube-proxy does its job; Unknown if nobody can tell,
+	// Active if it does.
+	Healthy State
+}
+
+// Judge asks every cause about a node. Where kube-proxy is not expected none
+// can be active.
+func Judge(s *Snapshot) Judgement {
+	j := Judgement{Verdicts: make([]Verdict, len(All)), Primary: -1, Healthy: healthy(s)}
+	for i := range All {
+		v := Verdict{State: Inactive}
+		if s.Expected == nil || s.Expected.Yes {
+			v = All[i].Eval(s)
+		}
+		if All[i].Kubelet && kubeletSilent(s) && v.State != Unknown {
+			v = unknown("a kubelet that reports")
+		}
+		if All[i].Residual && j.Primary >= 0 && v.State == Active {
+			v = inactive()
+		}
+		j.Verdicts[i] = v
+		j.Pending = j.Pending || v.State == Unknown && v.Lacks == lacksLog
+		if v.State == Active && j.Primary < 0 {
+			j.Primary = i
+		}
+	}
+	j.Primary = explained(j.Verdicts, j.Primary)
+	return j
+}
+
+func kubeletSilent(s *Snapshot) bool {
+	return s.Node != nil && s.Node.Ready != nil && s.Node.Ready.Status == "Unknown"
+}
+
+// eventsOf is inactive, or unknown where an event that was not read may say more.
+func eventsOf(s *Snapshot) Verdict {
+	running := func(p Pod) bool { return p.Deleting || p.Container != nil && p.Container.Running() }
+	if !s.EventsKnown && !slices.ContainsFunc(s.Pods.List, running) {
+		return unknown("the events")
+	}
+	return inactive()
+}
+
+// explained follows Because from an active cause to the one that explains it.
+func explained(verdicts []Verdict, primary int) int {
+	if primary < 0 || verdicts[primary].Because == "" {
+		return primary
+	}
+	i := slices.IndexFunc(All, func(c Cause) bool { return c.Name == verdicts[primary].Because })
+	if i < 0 || verdicts[i].State != Active {
+		return primary
+	}
+	return i
+}
+
+// healthy is whether the pod that should do the job can do it. A pod's status
+// is the kubelet's word: when the kubelet is gone it says nothing.
+func healthy(s *Snapshot) State {
+	if s.Expected == nil || !s.Expected.Yes || s.Node == nil || s.Pods == nil {
+		return Unknown
+	}
+	if s.Node.Ready == nil || s.Node.Ready.Status == "Unknown" {
+		return Unknown
+	}
+	verdict := Inactive
+	for _, p := range s.Pods.List {
+		switch {
+		case s.Ports.deaf(p.Container):
+		case p.Deleting:
+		case p.Ready != nil && p.Ready.Status == "True":
+			return Active
+		case p.Ready == nil && (p.Phase == "Running" || p.Phase == ""):
+			verdict = Unknown // nobody says
+		}
+	}
+	return verdict
+}
