@@ -34,6 +34,7 @@ test: lint test-unit mixin test-lab
 test-unit:
 	@test -z "$$(gofmt -l cmd collector lab tools | tee /dev/stderr)"
 	go vet ./... && cd lab && go vet ./...
+	command -v gcc >/dev/null || { apt-get update -q && apt-get install -q -y --no-install-recommends gcc libc6-dev; } # for -race
 	CGO_ENABLED=1 go test -race -count=1 ./...
 
 JSONNET := cd tools/jsonnet && go tool

@@ -20,6 +20,8 @@ var programs = []struct{ name, pkg string }{
 	{"nft", "nftables"},
 	{"iptables", "iptables"},
 	{"ldd", "libc-bin"},
+	{"sysctl", "procps"},
+	{"kill", "procps"},
 	{"/usr/lib/cni/ptp", "containernetworking-plugins"},
 	{"/usr/lib/cni/host-local", "containernetworking-plugins"},
 }
