@@ -16,7 +16,7 @@ KUBE_LDFLAGS := -s -w -X k8s.io/component-base/version.gitVersion=$(KUBE_VERSION
 	-X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=37
 export CGO_ENABLED ?= 0
 
-.PHONY: build image mixin test test-unit test-lab lab-build lab-up lab-down demo lint fmt clean
+.PHONY: build image mixin test test-unit test-lab lab-build lab-up lab-down demo bench lint fmt clean
 
 build:
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/kproxy-exporter ./cmd/kproxy-exporter
@@ -65,6 +65,12 @@ demo: image lab-build .mixin-out/demo.yaml
 	tools/prometheus.sh lab/bin
 	lab/bin/kproxy-lab --lab .lab-demo down
 	lab/bin/kproxy-lab --lab .lab-demo demo --rules .mixin-out/demo.yaml
+
+# What it costs, beside kube-state-metrics on the same cluster.
+bench: image lab-build
+	cd tools/kube-state-metrics && go build -o ../../lab/bin/kube-state-metrics k8s.io/kube-state-metrics/v2
+	lab/bin/kproxy-lab --lab .lab-bench down
+	lab/bin/kproxy-lab --lab .lab-bench bench
 
 lab-build: tools/bin/image
 	@echo "building Kubernetes $(KUBE_VERSION) and the lab (minutes the first time, seconds after)"

@@ -7,30 +7,32 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/go-kit/log"
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/version"
 	"k8s.io/apimachinery/pkg/watch"
-	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
 
-	"github.com/kproxy-exporter/kproxy-exporter/collector/cause"
+	"github.com/kproxy-exporter/kproxy-exporter/collector/kubeapi"
 	"github.com/kproxy-exporter/kproxy-exporter/prober"
 )
 
 // Config is what the cluster role needs.
 type Config struct {
-	// Client reads the API.
-	Client kubernetes.Interface
+	// API is the API server.
+	API API
 	// Namespace is where kube-proxy's pods and DaemonSet are.
 	Namespace string
 	// Selectors are label selectors, any of which matches a kube-proxy pod.
@@ -45,8 +47,15 @@ type Config struct {
 	Klog klog.Logger
 }
 
-// Cluster reads the API and knows what it said last. It implements
-// prometheus.Collector.
+// API is what is asked of the API server.
+type API interface {
+	List(context.Context, kubeapi.Resource, string, metav1.ListOptions) (runtime.Object, error)
+	Watch(context.Context, kubeapi.Resource, string, metav1.ListOptions) (watch.Interface, error)
+	Log(ctx context.Context, namespace, pod string, o *corev1.PodLogOptions) (io.ReadCloser, error)
+	Version(context.Context) (version.Info, error)
+}
+
+// Cluster reads the API and knows what it said last.
 type Cluster struct {
 	view
 	cfg       Config
@@ -55,6 +64,7 @@ type Cluster struct {
 	version   *versionReader
 	logs      *logReader
 	ports     *prober.Ports // nil if they are not asked
+	runs      *runningConfigs
 	presence  *presence
 	history   *history
 }
@@ -66,9 +76,8 @@ type selectors []labels.Selector
 type reader struct {
 	contact *contact
 	// part is what is unknown without it.
-	part  part
-	run   func(context.Context)
-	table cache.ReflectorStore
+	part part
+	run  func(context.Context)
 }
 
 // part is a part of the Snapshot.
@@ -92,47 +101,34 @@ func NewCluster(cfg Config) (*Cluster, error) {
 	if problems := validation.IsDNS1123Label(cfg.Namespace); len(problems) > 0 {
 		return nil, fmt.Errorf("namespace %q: %s", cfg.Namespace, problems[0])
 	}
-	c := &Cluster{cfg: cfg, selectors: parsed, presence: newPresence(), history: newHistory()}
-	c.goneSince, c.wantedSince = c.presence.goneSince, c.presence.wantedSince
-	c.logs = newLogReader(cfg.Client, cfg.Logger)
+	c := &Cluster{cfg: cfg, selectors: parsed, runs: newRunningConfigs(), presence: newPresence(), history: newHistory()}
+	c.goneSince, c.wantedSince, c.lastEviction = c.presence.goneSince, c.presence.wantedSince, c.presence.lastEviction
+	c.logs = newLogReader(cfg.API, cfg.Logger)
 	c.view.logs = c.logs.log
-	core, apps := cfg.Client.CoreV1(), cfg.Client.AppsV1()
+	c.running = c.runs.of
 
-	c.nodes = add(c, "nodes", "list,watch nodes", nodePart, &corev1.Node{}, convertNode, c.nodeChanged, metav1.ListOptions{},
-		func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-			return core.Nodes().List(ctx, o)
-		},
-		core.Nodes().Watch)
+	c.nodes = add(c, source{kubeapi.Nodes, "nodes", "", metav1.ListOptions{}}, nodePart, convertNode, c.nodeChanged)
 	for i, s := range cfg.Selectors {
 		name := "pods"
 		if i > 0 {
 			name = fmt.Sprintf("pods_%d", i+1)
 		}
-		pods := core.Pods(cfg.Namespace)
-		c.pods = append(c.pods, add(c, name, "list,watch pods in "+cfg.Namespace, podPart, &corev1.Pod{}, convertPod, c.podChanged, metav1.ListOptions{LabelSelector: s},
-			func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return pods.List(ctx, o) }, pods.Watch))
+		c.pods = append(c.pods, add(c, source{kubeapi.Pods, name, cfg.Namespace, metav1.ListOptions{LabelSelector: s}}, podPart, convertPod, c.podChanged))
 	}
 	// All namespaces: what takes kube-proxy's place may live anywhere.
-	c.daemonSets = add(c, "daemonsets", "list,watch daemonsets.apps", daemonSetPart, &appsv1.DaemonSet{}, convertDaemonSet(cfg.Namespace, c.selectors.match), nil, metav1.ListOptions{},
-		func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-			return apps.DaemonSets("").List(ctx, o)
-		}, apps.DaemonSets("").Watch)
+	c.daemonSets = add(c, source{kubeapi.DaemonSets, "daemonsets", "", metav1.ListOptions{}}, daemonSetPart, convertDaemonSet(cfg.Namespace, c.selectors.match), nil)
 	c.watchEvents()
-	services := core.Services(cfg.Namespace)
-	c.services = add(c, "services", "list,watch services in "+cfg.Namespace, servicePart, &corev1.Service{}, convertService, nil, metav1.ListOptions{},
-		func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return services.List(ctx, o) }, services.Watch)
-	c.view.ports = func(string) *cause.Ports { return nil }
+	c.services = add(c, source{kubeapi.Services, "services", cfg.Namespace, metav1.ListOptions{}}, servicePart, convertService, nil)
+	for _, name := range configMapNames {
+		c.configs = append(c.configs, add(c, source{kubeapi.ConfigMaps, "configmap_" + name, cfg.Namespace, metav1.ListOptions{FieldSelector: "metadata.name=" + name}},
+			configPart, convertConfigMap, c.configChanged))
+	}
+	c.view.ports = portsUnasked
 	if cfg.PortInterval > 0 {
-		c.ports = prober.NewPorts(prober.PortConfig{Interval: cfg.PortInterval, Timeout: portTimeout, Rate: portRate})
+		c.ports = prober.NewPorts(prober.PortConfig{Interval: cfg.PortInterval, Timeout: portTimeout, Rate: portRate, Page: c.runs.page})
 		c.view.ports = c.portsOf
 	}
-	for _, name := range configMapNames {
-		maps := core.ConfigMaps(cfg.Namespace)
-		c.configs = append(c.configs, add(c, "configmap_"+name, "list,watch configmaps "+name+" in "+cfg.Namespace, configPart,
-			&corev1.ConfigMap{}, convertConfigMap, nil, metav1.ListOptions{FieldSelector: "metadata.name=" + name},
-			func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return maps.List(ctx, o) }, maps.Watch))
-	}
-	c.version = &versionReader{client: cfg.Client.Discovery(), contact: &contact{reader: "version", what: "get /version", logger: cfg.Logger}}
+	c.version = &versionReader{api: cfg.API, contact: &contact{reader: "version", what: "get /version", logger: cfg.Logger}}
 	c.server = c.version.get
 	return c, nil
 }
@@ -151,34 +147,52 @@ func (c *Cluster) watchEvents() {
 		{"events_sandbox", c.cfg.Namespace, "reason=SandboxChanged", ours},
 		{"events_nodes", metav1.NamespaceDefault, "involvedObject.kind=Node,type=Warning", nodes},
 	} {
-		events := c.cfg.Client.CoreV1().Events(w.namespace)
-		c.events = append(c.events, add(c, w.name, "list,watch events in "+w.namespace, eventPart, &corev1.Event{}, convertEvent(w.wanted), nil,
-			metav1.ListOptions{FieldSelector: w.fields},
-			func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return events.List(ctx, o) }, events.Watch))
+		c.events = append(c.events, add(c, source{kubeapi.Events, w.name, w.namespace, metav1.ListOptions{FieldSelector: w.fields}}, eventPart, convertEvent(w.wanted), nil))
 	}
 }
 
+// source is what a reader asks for.
+type source struct {
+	resource kubeapi.Resource
+	// reader is the name in metrics and in the log.
+	reader    string
+	namespace string // all if empty
+	only      metav1.ListOptions
+}
+
+// lacks is the right that a reader needs, for people.
+func (s source) lacks() string {
+	what := "list,watch " + s.resource.Name
+	if s.resource.Name == kubeapi.DaemonSets.Name {
+		what += ".apps"
+	}
+	if name, ok := strings.CutPrefix(s.only.FieldSelector, "metadata.name="); ok {
+		what += " " + name
+	}
+	if s.namespace != "" {
+		what += " in " + s.namespace
+	}
+	return what
+}
+
 // add makes a table and the reader that keeps it current.
-func add[T any](
-	c *Cluster, name, what string, p part, kind runtime.Object,
-	convert func(any) (T, bool), changed func(previous, current *T), only metav1.ListOptions,
-	list func(context.Context, metav1.ListOptions) (runtime.Object, error),
-	watchFor func(context.Context, metav1.ListOptions) (watch.Interface, error),
-) *table[T] {
-	k := &contact{reader: name, what: what, logger: c.cfg.Logger}
+func add[T any](c *Cluster, s source, p part, convert func(any) (T, bool), changed func(previous, current *T)) *table[T] {
+	k := &contact{reader: s.reader, what: s.lacks(), logger: c.cfg.Logger}
 	t := newTable(convert, changed, k.markSynced)
 	narrow := func(o metav1.ListOptions) metav1.ListOptions {
-		o.LabelSelector, o.FieldSelector = only.LabelSelector, only.FieldSelector
+		o.LabelSelector, o.FieldSelector = s.only.LabelSelector, s.only.FieldSelector
 		return o
 	}
 	lw := k.listWatch(
-		func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return list(ctx, narrow(o)) },
+		func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			return c.cfg.API.List(ctx, s.resource, s.namespace, narrow(o))
+		},
 		func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
-			return watchFor(ctx, narrow(o))
+			return c.cfg.API.Watch(ctx, s.resource, s.namespace, narrow(o))
 		})
-	c.readers = append(c.readers, &reader{contact: k, part: p, table: t, run: func(ctx context.Context) {
-		cache.NewReflectorWithOptions(cache.ToListWatcherWithWatchListSemantics(lw, c.cfg.Client), kind, t,
-			cache.ReflectorOptions{Name: name, Logger: &c.cfg.Klog}).RunWithContext(ctx)
+	c.readers = append(c.readers, &reader{contact: k, part: p, run: func(ctx context.Context) {
+		cache.NewReflectorWithOptions(cache.ToListWatcherWithWatchListSemantics(lw, c.cfg.API), s.resource.One, t,
+			cache.ReflectorOptions{Name: s.reader, Logger: &c.cfg.Klog}).RunWithContext(ctx)
 	}})
 	return t
 }
@@ -243,5 +257,18 @@ func (c *Cluster) nodeChanged(previous, current *nodeRow) {
 	if current == nil {
 		c.presence.forget(previous.name)
 		c.history.forget(previous.name)
+		c.runs.forget(previous.name)
+	}
+}
+
+// configChanged notes when a configuration became what it is. What was there
+// when we came may always have been.
+func (c *Cluster) configChanged(previous, current *configRow) {
+	switch {
+	case current == nil:
+	case previous != nil && maps.Equal(previous.config.Settings, current.config.Settings):
+		current.config.Since = previous.config.Since
+	case previous != nil:
+		current.config.Since = time.Now()
 	}
 }

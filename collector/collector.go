@@ -1,122 +1,197 @@
 package collector
 
 import (
+	"io"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/kproxy-exporter/kproxy-exporter/collector/cause"
 )
 
+// The families, in the order in which they are written.
 var (
-	causeActiveDesc = prometheus.NewDesc("kproxy_cause_active",
-		"1 if this cause keeps kube-proxy on the node from its job, 0 if it does not. No sample while unknown.",
-		[]string{"node", "cause"}, nil)
-	causeInfoDesc = prometheus.NewDesc("kproxy_cause_info",
-		"1 for each detail of a cause that is active.",
-		[]string{"node", "cause", "detail"}, nil)
-	causeStartDesc = prometheus.NewDesc("kproxy_cause_start_timestamp_seconds",
-		"Since when a cause has been active, in seconds since the epoch.",
-		[]string{"node", "cause"}, nil)
-	primaryCauseDesc = prometheus.NewDesc("kproxy_primary_cause",
-		"1 for the highest-ranked active cause of the node; cause=\"none\" if kube-proxy is healthy there.",
-		[]string{"node", "cause", "detail"}, nil)
-	expectedDesc = prometheus.NewDesc("kproxy_expected",
-		"1 if kube-proxy should run on the node, 0 if it is absent by design; the reason says why.",
-		[]string{"node", "reason"}, nil)
-	healthyDesc = prometheus.NewDesc("kproxy_healthy",
-		"1 if kube-proxy does its job on the node as far as the API shows, 0 if not. No sample while unknown.",
-		[]string{"node"}, nil)
-	readerSuccessDesc = prometheus.NewDesc("kproxy_reader_success",
-		"1 if the source could be read at the last try, 0 if not.",
-		[]string{"reader"}, nil)
-	readerLastSuccessDesc = prometheus.NewDesc("kproxy_reader_last_success_timestamp_seconds",
-		"When the source last answered, in seconds since the epoch; 0 if it never did.",
-		[]string{"reader"}, nil)
-	readerDurationDesc = prometheus.NewDesc("kproxy_reader_duration_seconds",
-		"How long the source took to answer the last request.",
-		[]string{"reader"}, nil)
-	cacheSyncedDesc = prometheus.NewDesc("kproxy_cache_synced",
+	cacheSynced = family{"kproxy_cache_synced",
 		"1 once the source has been read completely, 0 before.",
-		[]string{"reader"}, nil)
+		[]string{"reader"}}
+	causeActive = family{"kproxy_cause_active",
+		"1 if this cause keeps kube-proxy on the node from its job, 0 if it does not. No sample while unknown.",
+		[]string{"cause", "node"}}
+	causeInfo = family{"kproxy_cause_info",
+		"1 for each detail of a cause that is active.",
+		[]string{"cause", "detail", "node"}}
+	causeStart = family{"kproxy_cause_start_timestamp_seconds",
+		"Since when a cause has been active, in seconds since the epoch.",
+		[]string{"cause", "node"}}
+	expectedFamily = family{"kproxy_expected",
+		"1 if kube-proxy should run on the node, 0 if it is absent by design; the reason says why.",
+		[]string{"node", "reason"}}
+	healthyFamily = family{"kproxy_healthy",
+		"1 if kube-proxy does its job on the node as far as the API shows, 0 if not. No sample while unknown.",
+		[]string{"node"}}
+	primaryCause = family{"kproxy_primary_cause",
+		"1 for the highest-ranked active cause of the node; cause=\"none\" if kube-proxy is healthy there.",
+		[]string{"cause", "detail", "node"}}
+	readerDuration = family{"kproxy_reader_duration_seconds",
+		"How long the source took to answer the last request.",
+		[]string{"reader"}}
+	readerLastSuccess = family{"kproxy_reader_last_success_timestamp_seconds",
+		"When the source last answered, in seconds since the epoch; 0 if it never did.",
+		[]string{"reader"}}
+	readerSuccess = family{"kproxy_reader_success",
+		"1 if the source could be read at the last try, 0 if not.",
+		[]string{"reader"}}
 )
 
-// Describe implements prometheus.Collector.
-func (c *Cluster) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{
-		causeActiveDesc, causeInfoDesc, causeStartDesc, primaryCauseDesc, expectedDesc, healthyDesc,
-		readerSuccessDesc, readerLastSuccessDesc, readerDurationDesc, cacheSyncedDesc,
-	} {
-		ch <- d
-	}
-}
-
-// Collect implements prometheus.Collector: one snapshot of everything, every
-// cause asked, and what it said sent.
-func (c *Cluster) Collect(ch chan<- prometheus.Metric) {
+// WriteMetrics judges every node now and writes what was found, and how the
+// sources answer, in Prometheus' text format.
+func (c *Cluster) WriteMetrics(w io.Writer) error {
 	now := time.Now()
-	for _, s := range c.snapshots(now) {
-		c.collectNode(ch, s)
+	var verdicts []verdict
+	var j cause.Judgement
+	for s := range c.snapshots(now) {
+		j.Judge(s)
+		verdicts = append(verdicts, newVerdict(s, &j, c.history))
 	}
+	e := newExposition(w)
+	contacts := c.contacts(now)
+	writeSynced(e, contacts)
+	writeVerdicts(e, verdicts)
+	writeReaders(e, contacts)
+	return e.end()
+}
+
+// verdict is what the metrics say of a node, in little room: a large cluster
+// has thousands.
+type verdict struct {
+	node     string
+	expected *cause.Expected
+	healthy  cause.State
+	// none says that kube-proxy is well and that no cause is pending.
+	none bool
+	// primary is the first of active, -1 if there is none.
+	primary int8
+	// states are those of cause.All.
+	states []int8
+	active []activeCause
+}
+
+// activeCause is one that is active.
+type activeCause struct {
+	index    int // in cause.All
+	since    time.Time
+	findings []cause.Finding
+}
+
+func newVerdict(s *cause.Snapshot, j *cause.Judgement, h *history) verdict {
+	v := verdict{
+		node: s.Name, expected: s.Expected, healthy: j.Healthy, primary: int8(j.Primary),
+		none: j.Healthy == cause.Active && !j.Pending, states: make([]int8, len(j.Verdicts)),
+	}
+	since := h.note(s.Name, j.Verdicts, s.Now)
+	for i, one := range j.Verdicts {
+		v.states[i] = int8(one.State)
+		if one.State == cause.Active {
+			v.active = append(v.active, activeCause{i, since[i], one.Findings})
+		}
+	}
+	return v
+}
+
+func writeVerdicts(e *exposition, verdicts []verdict) {
+	e.begin(&causeActive)
+	for i := range verdicts {
+		v := &verdicts[i]
+		for k, state := range v.states {
+			if cause.State(state) != cause.Unknown {
+				e.sample(number(cause.State(state) == cause.Active), cause.All[k].Name, v.node)
+			}
+		}
+	}
+	e.begin(&causeInfo)
+	eachActive(verdicts, func(v *verdict, a *activeCause) {
+		for _, f := range a.findings {
+			e.sample(1, cause.All[a.index].Name, f.Detail, v.node)
+		}
+	})
+	e.begin(&causeStart)
+	eachActive(verdicts, func(v *verdict, a *activeCause) { e.sample(seconds(a.since), cause.All[a.index].Name, v.node) })
+	e.begin(&expectedFamily)
+	for i := range verdicts {
+		if v := &verdicts[i]; v.expected != nil {
+			e.sample(number(v.expected.Yes), v.node, v.expected.Reason)
+		}
+	}
+	e.begin(&healthyFamily)
+	for i := range verdicts {
+		if v := &verdicts[i]; v.healthy != cause.Unknown {
+			e.sample(number(v.healthy == cause.Active), v.node)
+		}
+	}
+	e.begin(&primaryCause)
+	for i := range verdicts {
+		if v := &verdicts[i]; v.primary < 0 && v.none {
+			e.sample(1, "none", "", v.node)
+		}
+	}
+	eachActive(verdicts, func(v *verdict, a *activeCause) {
+		if a.index == int(v.primary) {
+			e.sample(1, cause.All[a.index].Name, a.findings[0].Detail, v.node)
+		}
+	})
+}
+
+func eachActive(verdicts []verdict, do func(*verdict, *activeCause)) {
+	for i := range verdicts {
+		for k := range verdicts[i].active {
+			do(&verdicts[i], &verdicts[i].active[k])
+		}
+	}
+}
+
+// readerState is how a source answers.
+type readerState struct {
+	name string
+	contactState
+	// idle says that it has had nothing to ask for: the log reader, while all is well.
+	idle bool
+}
+
+func (c *Cluster) contacts(now time.Time) []readerState {
+	var out []readerState
 	for _, r := range c.readers {
-		collectContact(ch, r.contact, c.cfg.StaleAfter, now)
+		out = append(out, readerState{name: r.contact.reader, contactState: r.contact.state(now, c.cfg.StaleAfter)})
 	}
-	collectContact(ch, c.version.contact, c.cfg.StaleAfter, now)
-	collectContact(ch, c.logs.contact, c.cfg.StaleAfter, now)
+	for _, k := range []*contact{c.version.contact, c.logs.contact} {
+		s := k.state(now, c.cfg.StaleAfter)
+		out = append(out, readerState{name: k.reader, contactState: s, idle: k == c.logs.contact && s.lastOK.IsZero() && !s.failed})
+	}
+	return out
 }
 
-func (c *Cluster) collectNode(ch chan<- prometheus.Metric, s *cause.Snapshot) {
-	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, append([]string{s.Name}, labels...)...)
-	}
-	if e := s.Expected; e != nil {
-		gauge(expectedDesc, number(e.Yes), e.Reason)
-	}
-	j := cause.Judge(s)
-	if j.Healthy != cause.Unknown {
-		gauge(healthyDesc, number(j.Healthy == cause.Active))
-	}
-	for i, v := range j.Verdicts {
-		name := cause.All[i].Name
-		since := c.history.begin(s.Name, name, v, s.Now)
-		if v.State == cause.Unknown {
-			continue
+func writeSynced(e *exposition, readers []readerState) {
+	e.begin(&cacheSynced)
+	for _, r := range readers {
+		if r.name != "logs" { // it reads what it is asked for, never all
+			e.sample(number(r.synced), r.name)
 		}
-		gauge(causeActiveDesc, number(v.State == cause.Active), name)
-		if v.State != cause.Active {
-			continue
-		}
-		gauge(causeStartDesc, float64(since.UnixMilli())/1000, name)
-		for _, f := range v.Findings {
-			gauge(causeInfoDesc, 1, name, f.Detail)
-		}
-	}
-	switch {
-	case j.Primary >= 0:
-		gauge(primaryCauseDesc, 1, cause.All[j.Primary].Name, j.Verdicts[j.Primary].Findings[0].Detail)
-	case j.Healthy == cause.Active && !j.Pending:
-		gauge(primaryCauseDesc, 1, "none", "")
 	}
 }
 
-func collectContact(ch chan<- prometheus.Metric, k *contact, staleAfter time.Duration, now time.Time) {
-	s := k.state(now, staleAfter)
-	gauge := func(d *prometheus.Desc, v float64) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, k.reader)
+func writeReaders(e *exposition, readers []readerState) {
+	for _, f := range []struct {
+		family *family
+		value  func(readerState) float64
+	}{
+		{&readerDuration, func(r readerState) float64 { return r.duration.Seconds() }},
+		{&readerLastSuccess, func(r readerState) float64 { return seconds(r.lastOK) }},
+		{&readerSuccess, func(r readerState) float64 { return number(r.ok) }},
+	} {
+		e.begin(f.family)
+		for _, r := range readers {
+			if !r.idle {
+				e.sample(f.value(r), r.name)
+			}
+		}
 	}
-	// The log reader has nothing to ask for while all is well: no sample then.
-	if k.reader != "logs" {
-		gauge(cacheSyncedDesc, number(s.synced))
-	} else if s.lastOK.IsZero() && !s.failed {
-		return
-	}
-	gauge(readerSuccessDesc, number(s.ok))
-	gauge(readerDurationDesc, s.duration.Seconds())
-	last := 0.0
-	if !s.lastOK.IsZero() {
-		last = float64(s.lastOK.UnixMilli()) / 1000
-	}
-	gauge(readerLastSuccessDesc, last)
 }
 
 func number(b bool) float64 {
@@ -124,4 +199,12 @@ func number(b bool) float64 {
 		return 1
 	}
 	return 0
+}
+
+// seconds is a time since the epoch, 0 if there is none.
+func seconds(t time.Time) float64 {
+	if t.IsZero() {
+		return 0
+	}
+	return float64(t.UnixMilli()) / 1000
 }

@@ -63,6 +63,7 @@ func parseConfig(name string, data map[string]string) cause.Config {
 			return out
 		}
 		out.Mode, out.DetectLocal, out.Hostname = string(c.Mode), string(c.DetectLocalMode), c.HostnameOverride
+		out.Settings = settingsOf([]byte(data[k]))
 		out.MetricsBind, out.HealthzBind = c.MetricsBindAddress, c.HealthzBindAddress
 		for _, text := range strings.Split(c.ClusterCIDR, ",") {
 			if text = strings.TrimSpace(text); text == "" {

@@ -38,6 +38,10 @@ func TestParseConfig(t *testing.T) {
 			if (tc.err == "") != (got.Error == "") || !strings.Contains(got.Error, tc.err) {
 				t.Errorf("error %q, want one with %q", got.Error, tc.err)
 			}
+			if (got.Error != "" || got.Missing) != (got.Settings == nil) {
+				t.Errorf("settings %v", got.Settings)
+			}
+			got.Settings = nil // TestSettings
 			if got.Error = ""; !reflect.DeepEqual(got, tc.want) {
 				t.Errorf("got %+v, want %+v", got, tc.want)
 			}

@@ -35,6 +35,8 @@ type daemonSetRow struct {
 	nodeSelector map[string]string
 	affinity     *corev1.Affinity
 	tolerations  []corev1.Toleration
+	// rollingOut says that its pods are being replaced.
+	rollingOut bool
 }
 
 // convertDaemonSet returns what makes rows of the DaemonSets that matter:
@@ -57,6 +59,9 @@ func convertDaemonSet(namespace string, matches func(podLabels map[string]string
 		if d.Namespace != namespace || !matches(d.Spec.Template.Labels) {
 			return daemonSetRow{}, false
 		}
+		s := d.Status
+		row.rollingOut = d.Spec.UpdateStrategy.Type != appsv1.OnDeleteDaemonSetStrategyType &&
+			(s.ObservedGeneration < d.Generation || s.UpdatedNumberScheduled < s.DesiredNumberScheduled)
 		spec := d.Spec.Template.Spec
 		row.nodeSelector, row.affinity = spec.NodeSelector, spec.Affinity
 		row.tolerations = append(slices.Clone(spec.Tolerations), addedTolerations(spec.HostNetwork)...)
@@ -95,7 +100,7 @@ func addedTolerations(hostNetwork bool) []corev1.Toleration {
 // placement is what this DaemonSet says about a node, judged by the
 // scheduler's own functions.
 func (d *daemonSetRow) placement(n *nodeRow) (cause.Placement, bool) {
-	p := cause.Placement{DaemonSet: d.namespace + "/" + d.name, Created: d.created}
+	p := cause.Placement{DaemonSet: d.namespace + "/" + d.name, Created: d.created, RollingOut: d.rollingOut}
 	object := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: n.name, Labels: n.labels}}
 	selected, err := nodeaffinity.NewRequiredNodeAffinity(d.nodeSelector, d.affinity).Match(object)
 	p.Selected = selected && err == nil

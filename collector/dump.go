@@ -63,13 +63,15 @@ func OpenDump(files fs.FS, namespace string, podSelectors []string) (*Dump, erro
 		events:     []*table[eventRow]{newTable(d.convertEvent(anyObject), nil, func() {})},
 		configs:    []*table[configRow]{newTable(convertConfigMap, nil, func() {})},
 		services:   newTable(convertService, nil, func() {}),
-		ports:      func(string) *cause.Ports { return nil },
+		ports:      portsUnasked,
+		running:    func(string, string) *cause.Running { return nil },
 		server:     func() *cause.Version { return nil },
 		logs:       func(uid string) (ended, running *cause.Log) { return d.ended[uid], d.running[uid] },
 		// Nobody watched it go.
-		goneSince:   func(string, time.Time) (time.Time, bool) { return time.Time{}, false },
-		wantedSince: func(string, *cause.Placement, time.Time) time.Time { return time.Time{} },
-		dump:        true,
+		goneSince:    func(string, time.Time) (time.Time, bool) { return time.Time{}, false },
+		lastEviction: func(string) *cause.Eviction { return nil },
+		wantedSince:  func(string, *cause.Placement, time.Time) time.Time { return time.Time{} },
+		dump:         true,
 	}
 	d.fresh[nodePart] = load(d, "nodes.json", d.nodes, d.seenNode)
 	d.fresh[podPart] = load(d, path.Join(namespace, "pods.json"), d.pods[0], d.seenPod)
@@ -95,7 +97,7 @@ func OpenDump(files fs.FS, namespace string, podSelectors []string) (*Dump, erro
 // Report judges every node at the dump's newest moment.
 func (d *Dump) Report() Report {
 	out := Report{Nodes: []NodeReport{}}
-	for _, s := range d.snapshots(d.newest, d.fresh) {
+	for s := range d.snapshots(d.newest, d.fresh) {
 		out.Nodes = append(out.Nodes, nodeReport(s, newHistory()))
 	}
 	return out

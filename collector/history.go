@@ -11,40 +11,49 @@ import (
 // tell. It is the only memory between two judgements.
 type history struct {
 	mu sync.Mutex
-	// mu protects since.
-	since map[historyKey]time.Time
+	// mu protects since: node -> index in cause.All -> when.
+	since map[string]map[int]time.Time
 }
 
-type historyKey struct{ node, cause string }
+func newHistory() *history { return &history{since: map[string]map[int]time.Time{}} }
 
-func newHistory() *history { return &history{since: map[historyKey]time.Time{}} }
-
-// begin returns since when a cause is active, given its verdict now.
-func (h *history) begin(node, name string, v cause.Verdict, now time.Time) time.Time {
+// note returns since when each cause of a node has been active, given the
+// verdicts now; nil if none is.
+func (h *history) note(node string, verdicts []cause.Verdict, now time.Time) []time.Time {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	k := historyKey{node, name}
-	switch v.State {
-	case cause.Inactive:
-		delete(h.since, k)
-	case cause.Active:
-		if _, known := h.since[k]; !known {
-			h.since[k] = now
-			if !v.Since.IsZero() {
-				h.since[k] = v.Since
+	known := h.since[node]
+	var out []time.Time
+	for i := range verdicts {
+		switch v := &verdicts[i]; v.State {
+		case cause.Inactive:
+			delete(known, i)
+		case cause.Active:
+			if known == nil {
+				known = map[int]time.Time{}
+				h.since[node] = known
 			}
+			if _, before := known[i]; !before {
+				known[i] = now
+				if !v.Since.IsZero() {
+					known[i] = v.Since
+				}
+			}
+			if out == nil {
+				out = make([]time.Time, len(verdicts))
+			}
+			out[i] = known[i]
+		case cause.Unknown: // what was begins neither anew nor ends
 		}
-	case cause.Unknown: // what was begins neither anew nor ends
 	}
-	return h.since[k]
+	if len(known) == 0 {
+		delete(h.since, node)
+	}
+	return out
 }
 
 func (h *history) forget(node string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for k := range h.since {
-		if k.node == node {
-			delete(h.since, k)
-		}
-	}
+	delete(h.since, node)
 }

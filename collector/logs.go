@@ -12,7 +12,6 @@ import (
 	"github.com/go-kit/log"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/util/workqueue"
 
 	"github.com/kproxy-exporter/kproxy-exporter/collector/cause"
@@ -44,7 +43,7 @@ type logRequest struct {
 // logReader reads the logs of kube-proxy containers that ended, each one once,
 // and only of pods that are not well.
 type logReader struct {
-	client  kubernetes.Interface
+	api     API
 	contact *contact
 	queue   workqueue.TypedRateLimitingInterface[logRequest]
 
@@ -58,9 +57,9 @@ type logReader struct {
 	runningAsked map[string]time.Time
 }
 
-func newLogReader(client kubernetes.Interface, logger log.Logger) *logReader {
+func newLogReader(api API, logger log.Logger) *logReader {
 	return &logReader{
-		client:  client,
+		api:     api,
 		contact: &contact{reader: "logs", what: "get pods/log", logger: logger},
 		queue: workqueue.NewTypedRateLimitingQueue(
 			workqueue.NewTypedItemExponentialFailureRateLimiter[logRequest](500*time.Millisecond, 10*time.Second)),
@@ -202,9 +201,9 @@ func (l *logReader) read(ctx context.Context, r logRequest) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, logTimeout)
 	defer cancel()
 	lines, limit := logTailLines, logBytes
-	stream, err := l.client.CoreV1().Pods(r.namespace).GetLogs(r.pod, &corev1.PodLogOptions{
+	stream, err := l.api.Log(ctx, r.namespace, r.pod, &corev1.PodLogOptions{
 		Container: r.container, Previous: r.previous, TailLines: &lines, LimitBytes: &limit,
-	}).Stream(ctx)
+	})
 	if err != nil {
 		return nil, err
 	}

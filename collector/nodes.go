@@ -30,14 +30,14 @@ func convertNode(object any) (nodeRow, bool) {
 		return nodeRow{}, false
 	}
 	row := nodeRow{
-		name: n.Name, created: n.CreationTimestamp.Time, labels: n.Labels, taints: n.Spec.Taints,
-		kubelet: n.Status.NodeInfo.KubeletVersion,
+		name: n.Name, created: n.CreationTimestamp.Time, labels: internMap(n.Labels), taints: n.Spec.Taints,
+		kubelet: intern(n.Status.NodeInfo.KubeletVersion),
 		status:  cause.Node{Created: n.CreationTimestamp.Time},
 	}
 	seen := map[corev1.NodeConditionType]bool{}
 	for _, c := range n.Status.Conditions {
 		condition := cause.Condition{
-			Type: string(c.Type), Status: string(c.Status), Reason: c.Reason, Message: c.Message, Since: c.LastTransitionTime.Time,
+			Type: intern(string(c.Type)), Status: intern(string(c.Status)), Reason: intern(c.Reason), Message: intern(c.Message), Since: c.LastTransitionTime.Time,
 		}
 		if seen[c.Type] {
 			continue // the API server takes a type twice

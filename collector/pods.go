@@ -20,6 +20,8 @@ type podRow struct {
 	node      string
 	labels    map[string]string
 	container string // its kube-proxy container's name
+	// running is the id of the container that runs; empty if none does.
+	running string
 	// ended is the id of the container that ended last; empty if none did.
 	ended string
 	// previous says that another came after it: its log is the previous one.
@@ -32,7 +34,7 @@ func convertPod(object any) (podRow, bool) {
 	if !ok {
 		return podRow{}, false
 	}
-	row := podRow{namespace: p.Namespace, uid: string(p.UID), node: p.Spec.NodeName, labels: p.Labels}
+	row := podRow{namespace: intern(p.Namespace), uid: string(p.UID), node: p.Spec.NodeName, labels: internMap(p.Labels)}
 	if row.node == "" {
 		row.node = intendedNode(p)
 	}
@@ -42,11 +44,11 @@ func convertPod(object any) (podRow, bool) {
 	_, mirror := p.Annotations[mirrorAnnotation]
 	row.status = cause.Pod{
 		Name: p.Name, Created: p.CreationTimestamp.Time, Static: mirror, Deleting: p.DeletionTimestamp != nil,
-		Phase: string(p.Status.Phase), Reason: p.Status.Reason, Message: p.Status.Message,
+		Phase: intern(string(p.Status.Phase)), Reason: p.Status.Reason, Message: p.Status.Message,
 	}
 	for _, c := range p.Status.Conditions {
 		condition := &cause.Condition{
-			Type: string(c.Type), Status: string(c.Status), Reason: c.Reason, Message: c.Message, Since: c.LastTransitionTime.Time,
+			Type: intern(string(c.Type)), Status: intern(string(c.Status)), Reason: intern(c.Reason), Message: intern(c.Message), Since: c.LastTransitionTime.Time,
 		}
 		switch c.Type {
 		case corev1.PodScheduled:
@@ -55,10 +57,15 @@ func convertPod(object any) (podRow, bool) {
 			row.status.Ready = condition
 		}
 	}
-	row.container = kubeProxyContainer(p)
+	for _, v := range p.Spec.Volumes {
+		if v.ConfigMap != nil {
+			row.status.ConfigMaps = append(row.status.ConfigMaps, intern(p.Namespace+"/"+v.ConfigMap.Name))
+		}
+	}
+	row.container = intern(kubeProxyContainer(p))
 	for _, c := range p.Spec.Containers {
 		if c.Name == row.container {
-			row.status.Image = c.Image
+			row.status.Image = intern(c.Image)
 			row.status.Hostname, row.status.HostnameFlag = hostnameFlag(append(slices.Clone(c.Command), c.Args...))
 		}
 	}
@@ -72,6 +79,9 @@ func convertPod(object any) (podRow, bool) {
 		if s.Name == row.container || len(p.Status.ContainerStatuses) == 1 {
 			row.status.Container = convertContainer(&s)
 			row.ended, row.previous = lastEnded(&s)
+			if s.State.Running != nil {
+				row.running = s.ContainerID
+			}
 		}
 	}
 	return row, true
@@ -162,7 +172,7 @@ func unfinishedInit(p *corev1.Pod) *corev1.ContainerStatus {
 }
 
 func convertContainer(s *corev1.ContainerStatus) *cause.Container {
-	c := &cause.Container{Image: s.Image, Ready: s.Ready, Restarts: s.RestartCount}
+	c := &cause.Container{Image: intern(s.Image), Ready: s.Ready, Restarts: s.RestartCount}
 	last := s.LastTerminationState.Terminated
 	switch {
 	case s.State.Running != nil:

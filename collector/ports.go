@@ -38,36 +38,43 @@ func (c *Cluster) portsInUse() (metrics, healthz uint16) {
 
 // portTargets are the ports of every node on which a kube-proxy pod runs.
 func (c *Cluster) portTargets() []prober.PortTarget {
-	runs := map[string]bool{}
+	runs := map[string]string{} // node -> container
 	for _, t := range c.pods {
 		t.each(func(r *podRow) {
 			if k := r.status.Container; k != nil && k.Running() && !r.status.Deleting {
-				runs[r.node] = true
+				runs[r.node] = r.running
 			}
 		})
 	}
 	metrics, healthz := c.portsInUse()
 	var out []prober.PortTarget
 	c.nodes.each(func(n *nodeRow) {
-		if !runs[n.name] || len(n.status.Addresses) == 0 {
+		if _, ok := runs[n.name]; !ok || len(n.status.Addresses) == 0 {
 			return
 		}
 		ip := n.status.Addresses[0]
 		out = append(out,
-			prober.PortTarget{Node: n.name, Address: netip.AddrPortFrom(ip, metrics), Path: "/healthz"},
+			prober.PortTarget{Node: n.name, Address: netip.AddrPortFrom(ip, metrics), Path: "/healthz", Life: runs[n.name], Pages: []string{modePage, configzPage}},
 			prober.PortTarget{Node: n.name, Address: netip.AddrPortFrom(ip, healthz), Path: "/healthz", After: "/livez"})
 	})
 	return out
 }
 
-// portsOf is what a node's ports answered; nil if no node says anything: then
-// the exporter does not stand in the cluster's network.
-func (c *Cluster) portsOf(node string) *cause.Ports {
+// portsUnasked is for a view that asks no ports.
+func portsUnasked() func(node string) *cause.Ports {
+	return func(string) *cause.Ports { return nil }
+}
+
+// portsOf is what the nodes' ports answered; nothing if no node says anything:
+// then the exporter does not stand in the cluster's network.
+func (c *Cluster) portsOf() func(node string) *cause.Ports {
 	if !c.ports.Reaches() {
-		return nil
+		return portsUnasked()
 	}
 	metrics, healthz := c.portsInUse()
-	return &cause.Ports{Metrics: c.port(node, metrics), Healthz: c.port(node, healthz)}
+	return func(node string) *cause.Ports {
+		return &cause.Ports{Metrics: c.port(node, metrics), Healthz: c.port(node, healthz)}
+	}
 }
 
 func (c *Cluster) port(node string, number uint16) cause.Port {
@@ -90,8 +97,9 @@ func (c *Cluster) reviewLogs(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case now := <-tick.C:
+			ports := c.view.ports()
 			for _, t := range c.pods {
-				t.each(func(r *podRow) { c.logs.review(r, cause.Unwell(now, &r.status, c.view.ports(r.node)), now) })
+				t.each(func(r *podRow) { c.logs.review(r, cause.Unwell(now, &r.status, ports(r.node)), now) })
 			}
 		}
 	}

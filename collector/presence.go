@@ -14,12 +14,14 @@ type presence struct {
 	live map[string]int       // node -> pods that run or will
 	gone map[string]time.Time // node -> since when live is 0
 	seen map[string]bool      // nodes whose last pod was seen to go
+	// evicted are the pods that were evicted last.
+	evicted map[string]cause.Eviction
 	// wanted is since when a DaemonSet wants a pod on a node.
 	wanted map[string]time.Time
 }
 
 func newPresence() *presence {
-	return &presence{live: map[string]int{}, gone: map[string]time.Time{}, seen: map[string]bool{}, wanted: map[string]time.Time{}}
+	return &presence{live: map[string]int{}, gone: map[string]time.Time{}, seen: map[string]bool{}, wanted: map[string]time.Time{}, evicted: map[string]cause.Eviction{}}
 }
 
 func (p *presence) podChanged(previous, current *podRow, now time.Time) {
@@ -36,6 +38,9 @@ func (p *presence) podChanged(previous, current *podRow, now time.Time) {
 			delete(p.live, r.node)
 			p.gone[r.node], p.seen[r.node] = now, true
 		}
+	}
+	if current != nil && current.status.Evicted() && (previous == nil || !previous.status.Evicted()) {
+		p.evicted[current.node] = cause.Eviction{Pod: current.status.Name, Message: current.status.Message, Seen: now}
 	}
 	count(current, 1)
 	count(previous, -1)
@@ -71,10 +76,21 @@ func (p *presence) wantedSince(node string, pl *cause.Placement, now time.Time) 
 	return p.wanted[node]
 }
 
+// lastEviction is the eviction that was seen last on a node, nil if none was.
+func (p *presence) lastEviction(node string) *cause.Eviction {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if e, ok := p.evicted[node]; ok {
+		return &e
+	}
+	return nil
+}
+
 func (p *presence) forget(node string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.gone, node)
 	delete(p.wanted, node)
 	delete(p.seen, node)
+	delete(p.evicted, node)
 }

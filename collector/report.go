@@ -63,7 +63,7 @@ type CauseReport struct {
 // Report judges every node now.
 func (c *Cluster) Report() Report {
 	out := Report{Nodes: []NodeReport{}}
-	for _, s := range c.snapshots(time.Now()) {
+	for s := range c.snapshots(time.Now()) {
 		out.Nodes = append(out.Nodes, nodeReport(s, c.history))
 	}
 	return out
@@ -80,15 +80,15 @@ func nodeReport(s *cause.Snapshot, h *history) NodeReport {
 		healthy := j.Healthy == cause.Active
 		n.Healthy = &healthy
 	}
+	since := h.note(s.Name, j.Verdicts, s.Now)
 	for i, v := range j.Verdicts {
 		k := &cause.All[i]
-		since := h.begin(s.Name, k.Name, v, s.Now)
 		switch v.State {
 		case cause.Unknown:
 			n.Unknown = append(n.Unknown, k.Name)
 		case cause.Active:
 			for _, f := range v.Findings {
-				n.Causes = append(n.Causes, CauseReport{k.Name, f.Detail, since.UTC(), f.Evidence, k.Action(f.Detail)})
+				n.Causes = append(n.Causes, CauseReport{k.Name, f.Detail, since[i].UTC(), f.Evidence, k.Action(f.Detail)})
 			}
 		case cause.Inactive:
 		}

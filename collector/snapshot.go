@@ -1,6 +1,8 @@
 package collector
 
 import (
+	"cmp"
+	"iter"
 	"slices"
 	"time"
 
@@ -16,88 +18,149 @@ type view struct {
 	events     []*table[eventRow]
 	configs    []*table[configRow]
 	services   *table[serviceRow]
-	// ports is what kube-proxy's ports on a node answered, nil if not asked.
-	ports func(node string) *cause.Ports
+	// ports asks what kube-proxy's ports answered: for each node, nil if not asked.
+	ports func() func(node string) *cause.Ports
+	// running is what a container on a node says that it runs with, nil if not known.
+	running func(node, container string) *cause.Running
 	// server is the API server's version, nil while unknown.
 	server func() *cause.Version
 	// logs are what a pod's ended and its running container said, nil if not read.
 	logs func(uid string) (ended, running *cause.Log)
 	// goneSince is since when a node has had no kube-proxy pod.
 	goneSince func(node string, now time.Time) (since time.Time, seenGoing bool)
+	// lastEviction is the one that was seen last on a node, nil if none was.
+	lastEviction func(node string) *cause.Eviction
 	// wantedSince is since when a DaemonSet has wanted a pod on a node.
 	wantedSince func(node string, p *cause.Placement, now time.Time) time.Time
 	dump        bool
 }
 
 // snapshots judges by what is fresh.
-func (c *Cluster) snapshots(now time.Time) []*cause.Snapshot {
+func (c *Cluster) snapshots(now time.Time) iter.Seq[*cause.Snapshot] {
 	return c.view.snapshots(now, c.freshParts(now))
 }
 
 // snapshots puts what is known now about every node into one Snapshot each, in
 // the order of names. Without a fresh list of nodes there is none to speak of:
 // the last known nodes are named and everything about them is unknown.
-func (c *view) snapshots(now time.Time, fresh map[part]bool) []*cause.Snapshot {
-	pods := map[string][]cause.Pod{}
-	static := false
-	events := c.eventsByObject(fresh[eventPart])
-	for _, t := range c.pods {
-		t.each(func(r *podRow) {
-			p := r.status
-			p.Log, p.Current = c.logs(r.uid)
-			p.Events = events[objectKey{"Pod", r.namespace, r.status.Name}]
-			pods[r.node] = append(pods[r.node], p)
-			static = static || p.Static
-		})
-	}
-	var own []*daemonSetRow
-	replaced := ""
-	c.daemonSets.each(func(r *daemonSetRow) {
-		if r.replaces != "" {
-			replaced = r.replaces
-		} else {
-			own = append(own, r)
-		}
-	})
-	slices.SortFunc(own, func(a, b *daemonSetRow) int { return a.created.Compare(b.created) })
-	config, claims := c.config(fresh[configPart])
-	noTarget := ""
-	if fresh[servicePart] && fresh[podPart] {
-		noTarget = c.noTarget()
-	}
-
-	var out []*cause.Snapshot
-	c.nodes.each(func(n *nodeRow) {
-		s := &cause.Snapshot{Now: now, Name: n.name, Config: config, Server: c.server(), Replaced: claims, EventsKnown: fresh[eventPart], NoTarget: noTarget, Ports: c.ports(n.name), Dump: c.dump}
-		if fresh[nodePart] && !n.absent {
-			status := n.status
-			status.Events = events[objectKey{"Node", "", n.name}]
-			s.Node = &status
-		}
-		if fresh[podPart] || n.hasPods {
-			list := pods[n.name]
-			slices.SortFunc(list, comparePods)
-			s.Pods = &cause.Pods{List: list}
-			s.Pods.GoneSince, s.Pods.SeenGoing = c.goneSince(n.name, now)
-			if s.Pods.GoneSince.IsZero() && !c.dump {
-				s.Pods.GoneSince, s.Pods.SeenGoing = now, true // one came after the list was made
+func (c *view) snapshots(now time.Time, fresh map[part]bool) iter.Seq[*cause.Snapshot] {
+	return func(yield func(*cause.Snapshot) bool) {
+		w := c.world(now, fresh)
+		var nodes []*nodeRow
+		c.nodes.each(func(n *nodeRow) { nodes = append(nodes, n) })
+		slices.SortFunc(nodes, func(a, b *nodeRow) int { return cmp.Compare(a.name, b.name) })
+		for _, n := range nodes {
+			if !yield(w.snapshot(n)) {
+				return
 			}
 		}
-		if fresh[nodePart] && fresh[podPart] && fresh[daemonSetPart] {
-			var excluded bool
-			s.Placement, excluded = place(own, n, events)
-			s.Placement.WantedSince = c.wantedSince(n.name, s.Placement, now)
-			s.Expected = expected(n, s, excluded, static, replaced)
+	}
+}
+
+// world is what the snapshots of one moment share.
+type world struct {
+	*view
+	now     time.Time
+	fresh   map[part]bool
+	server  *cause.Version
+	events  map[objectKey][]cause.Event
+	pods    map[string][]*podRow // by node
+	static  bool                 // there are static pods
+	own     []*daemonSetRow
+	config  *cause.Config
+	portsOf func(node string) *cause.Ports
+	// replaced is the reason that a DaemonSet gives in kube-proxy's place,
+	// claims the one that another proxy's configuration gives.
+	replaced, claims string
+	noTarget         string
+	differs          map[*cause.RunningSettings][]string
+}
+
+func (c *view) world(now time.Time, fresh map[part]bool) *world {
+	w := &world{view: c, now: now, fresh: fresh, server: c.server(), events: c.eventsByObject(fresh[eventPart]), pods: map[string][]*podRow{}, differs: map[*cause.RunningSettings][]string{}, portsOf: c.ports()}
+	for _, t := range c.pods {
+		t.each(func(r *podRow) {
+			w.pods[r.node] = append(w.pods[r.node], r)
+			w.static = w.static || r.status.Static
+		})
+	}
+	c.daemonSets.each(func(r *daemonSetRow) {
+		if r.replaces != "" {
+			w.replaced = r.replaces
+		} else {
+			w.own = append(w.own, r)
 		}
-		out = append(out, s)
 	})
-	slices.SortFunc(out, func(a, b *cause.Snapshot) int {
-		if a.Name < b.Name {
-			return -1
+	slices.SortFunc(w.own, func(a, b *daemonSetRow) int { return a.created.Compare(b.created) })
+	w.config, w.claims = c.config(fresh[configPart])
+	if fresh[servicePart] && fresh[podPart] {
+		w.noTarget = c.noTarget()
+	}
+	return w
+}
+
+func (w *world) snapshot(n *nodeRow) *cause.Snapshot {
+	s := &cause.Snapshot{
+		Now: w.now, Name: n.name, Config: w.config, Server: w.server, Replaced: w.claims, EventsKnown: w.fresh[eventPart],
+		NoTarget: w.noTarget, Ports: w.portsOf(n.name), Dump: w.dump,
+	}
+	if w.fresh[nodePart] && !n.absent {
+		status := n.status
+		status.Events = w.events[objectKey{"Node", "", n.name}]
+		s.Node = &status
+	}
+	if w.fresh[podPart] || n.hasPods {
+		s.Pods = &cause.Pods{List: w.podsOf(n)}
+		for _, r := range w.pods[n.name] {
+			if s.Running == nil && !r.status.Deleting {
+				s.Running = w.runningOn(n.name, r.running)
+			}
 		}
-		return 1
-	})
-	return out
+		s.Pods.GoneSince, s.Pods.SeenGoing = w.goneSince(n.name, w.now)
+		s.Pods.Eviction = w.lastEviction(n.name)
+		if s.Pods.GoneSince.IsZero() && !w.dump {
+			s.Pods.GoneSince, s.Pods.SeenGoing = w.now, true // one came after the list was made
+		}
+	}
+	if w.fresh[nodePart] && w.fresh[podPart] && w.fresh[daemonSetPart] {
+		var excluded bool
+		s.Placement, excluded = place(w.own, n, w.events)
+		s.Placement.WantedSince = w.wantedSince(n.name, s.Placement, w.now)
+		s.Expected = expected(n, s, excluded, w.static, w.replaced)
+	}
+	return s
+}
+
+// runningOn is what a container says that it runs with. Most nodes run with the
+// same, which is compared once.
+func (w *world) runningOn(node, container string) *cause.Running {
+	r := w.running(node, container)
+	if r == nil || r.Settings == nil || w.config == nil {
+		return r
+	}
+	differs, known := w.differs[r.Settings]
+	if !known {
+		differs = w.config.Settings.Differs(r.Settings)
+		w.differs[r.Settings] = differs
+	}
+	r.Differs = differs
+	return r
+}
+
+func (w *world) podsOf(n *nodeRow) []cause.Pod {
+	rows := w.pods[n.name]
+	if len(rows) == 0 {
+		return nil
+	}
+	list := make([]cause.Pod, 0, len(rows))
+	for _, r := range rows {
+		p := r.status
+		p.Log, p.Current = w.logs(r.uid)
+		p.Events = w.events[objectKey{"Pod", r.namespace, r.status.Name}]
+		list = append(list, p)
+	}
+	slices.SortFunc(list, comparePods)
+	return list
 }
 
 // config is kube-proxy's configuration and the reason for which another proxy

@@ -5,6 +5,8 @@ import (
 	"sync"
 
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/cache"
 )
 
 // table is a reflector's store that keeps only what a reader makes of each
@@ -67,7 +69,28 @@ func (t *table[T]) put(k string, row *T) {
 	t.set(k, row)
 }
 
+// kept is a row on its way into the table: client-go gathers a whole list before
+// it hands it over, and whole objects of thousands of nodes would fill the memory.
+type kept[T any] struct {
+	metav1.ObjectMeta // of which only the key is set
+	row               *T
+}
+
+// Transformer implements cache.TransformingStore.
+func (t *table[T]) Transformer() cache.TransformFunc {
+	return func(object any) (any, error) {
+		o, err := meta.Accessor(object)
+		if err != nil {
+			return nil, fmt.Errorf("object %T: %w", object, err)
+		}
+		return &kept[T]{metav1.ObjectMeta{Namespace: o.GetNamespace(), Name: o.GetName()}, t.row(object)}, nil
+	}
+}
+
 func (t *table[T]) row(object any) *T {
+	if k, ok := object.(*kept[T]); ok {
+		return k.row
+	}
 	if v, keep := t.convert(object); keep {
 		return &v
 	}

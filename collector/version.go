@@ -7,8 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"k8s.io/client-go/discovery"
-
 	"github.com/kproxy-exporter/kproxy-exporter/collector/cause"
 )
 
@@ -20,7 +18,7 @@ const (
 
 // versionReader knows the API server's version.
 type versionReader struct {
-	client  discovery.ServerVersionInterface
+	api     API
 	contact *contact
 
 	mu sync.Mutex
@@ -31,7 +29,7 @@ type versionReader struct {
 func (r *versionReader) run(ctx context.Context) {
 	for {
 		wait := versionInterval
-		if !r.read() {
+		if !r.read(ctx) {
 			wait = versionRetry
 		}
 		select {
@@ -42,11 +40,11 @@ func (r *versionReader) run(ctx context.Context) {
 	}
 }
 
-func (r *versionReader) read() bool {
+func (r *versionReader) read(ctx context.Context) bool {
 	began := time.Now()
-	info, err := r.client.ServerVersion()
+	info, err := r.api.Version(ctx)
 	if err != nil {
-		r.contact.failed(err)
+		r.contact.failedUnlessStopped(ctx, err)
 		return false
 	}
 	r.contact.succeeded(time.Since(began))

@@ -4,28 +4,14 @@ package prober
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"hash/fnv"
-	"io"
-	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"sync"
-	"syscall"
 	"time"
-)
 
-// Outcome is what became of an attempt.
-type Outcome string
-
-// The outcomes: a closed set.
-const (
-	Answered Outcome = "answered" // an HTTP response, whatever its status
-	Refused  Outcome = "refused"  // the host is there and nobody listens
-	Timeout  Outcome = "timeout"  // no word at all: a firewall, or no host
-	Silent   Outcome = "silent"   // connected, and no answer came
-	Failed   Outcome = "failed"   // anything else
+	"golang.org/x/time/rate"
 )
 
 // PortTarget is a port of a node and what is asked of it.
@@ -34,14 +20,17 @@ type PortTarget struct {
 	Address netip.AddrPort
 	// Path is asked for by HTTP GET; After too, if Path is answered with 503.
 	Path, After string
+	// Pages are asked for once in the life of the process behind the port, of
+	// which Life is the name, when Path has been answered.
+	Pages []string
+	Life  string
 }
 
 // PortResult is what became of the newest attempt.
 type PortResult struct {
 	Outcome Outcome
-	// Status and Body are of the answer; Body is at most bodyLimit bytes.
+	// Status is that of the answer.
 	Status int
-	Body   string
 	// AfterStatus is the status of the second question, 0 if it was not asked.
 	AfterStatus int
 	// Error is the error's text, if there was one.
@@ -54,8 +43,6 @@ type PortResult struct {
 	Times int
 }
 
-const bodyLimit = 2048
-
 // PortConfig says how the ports are asked.
 type PortConfig struct {
 	// Interval is how often each port is asked. With many nodes it is longer:
@@ -65,20 +52,28 @@ type PortConfig struct {
 	Timeout time.Duration
 	// Rate bounds the attempts that start in a second.
 	Rate int
+	// Page is told of each page that was answered, and returns whether that is
+	// enough for this life; else it is asked for again. The body is cut at
+	// pageLimit bytes. Several may come at once.
+	Page func(t PortTarget, path string, status int, body []byte) bool
 }
 
 // Ports asks the ports of many nodes, again and again, spread over time.
 type Ports struct {
-	cfg PortConfig
+	cfg   PortConfig
+	limit *rate.Limiter
 
 	mu sync.Mutex
-	// mu protects results.
-	results map[string]map[uint16]PortResult // node -> port
+	// mu protects following.
+	results map[string][]portResult // by node
+	read    map[string]string       // node -> the life whose pages were read
 }
 
 // NewPorts makes one; Run starts it.
 func NewPorts(cfg PortConfig) *Ports {
-	return &Ports{cfg: cfg, results: map[string]map[uint16]PortResult{}}
+	// A tenth of a second's worth may start at once; all nodes are new at first.
+	limit := rate.NewLimiter(rate.Limit(cfg.Rate), max(1, cfg.Rate/10))
+	return &Ports{cfg: cfg, limit: limit, results: map[string][]portResult{}, read: map[string]string{}}
 }
 
 // Run asks what targets says, at each time, until the context ends. Attempts
@@ -98,7 +93,16 @@ func (p *Ports) Run(ctx context.Context, targets func() []PortTarget) {
 			if hash(t.Node)%slots != slot && p.known(t) {
 				continue
 			}
-			wg.Go(func() { p.note(t, p.ask(ctx, t)) })
+			if p.limit.Wait(ctx) != nil {
+				return
+			}
+			wg.Go(func() {
+				r := p.ask(ctx, t)
+				p.Note(t, r)
+				if r.Outcome == Answered {
+					p.readPages(ctx, t)
+				}
+			})
 		}
 		select {
 		case <-ctx.Done():
@@ -119,26 +123,48 @@ func hash(s string) uint32 {
 func (p *Ports) known(t PortTarget) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	_, ok := p.results[t.Node][t.Address.Port()]
-	if !ok {
-		p.put(t, PortResult{}) // asked for, no answer yet
+	if p.find(t.Node, t.Address.Port()) != nil {
+		return true
 	}
-	return ok
+	p.put(t, PortResult{}) // asked for, no answer yet
+	return false
+}
+
+// portResult is a port's result. A node has two: a slice takes a fifth of a
+// map's room.
+type portResult struct {
+	port uint16
+	PortResult
+}
+
+// find is the result of a port, nil if there is none; the caller holds mu.
+func (p *Ports) find(node string, port uint16) *PortResult {
+	for i := range p.results[node] {
+		if r := &p.results[node][i]; r.port == port {
+			return &r.PortResult
+		}
+	}
+	return nil
 }
 
 // put stores a result; the caller holds mu.
 func (p *Ports) put(t PortTarget, r PortResult) {
-	if p.results[t.Node] == nil {
-		p.results[t.Node] = map[uint16]PortResult{}
+	if known := p.find(t.Node, t.Address.Port()); known != nil {
+		*known = r
+		return
 	}
-	p.results[t.Node][t.Address.Port()] = r
+	p.results[t.Node] = append(slices.Grow(p.results[t.Node], 1), portResult{t.Address.Port(), r})
 }
 
-func (p *Ports) note(t PortTarget, r PortResult) {
+// Note notes what became of an attempt.
+func (p *Ports) Note(t PortTarget, r PortResult) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	before := p.results[t.Node][t.Address.Port()]
-	if r.Outcome == Failed && r.Error == context.Canceled.Error() {
+	var before PortResult
+	if known := p.find(t.Node, t.Address.Port()); known != nil {
+		before = *known
+	}
+	if r.Outcome == Cancelled {
 		return
 	}
 	r.Since, r.Times = r.At, 1
@@ -150,23 +176,21 @@ func (p *Ports) note(t PortTarget, r PortResult) {
 
 // forget drops what is no target any more.
 func (p *Ports) forget(now []PortTarget) {
-	wanted := map[string]map[uint16]bool{}
+	type port struct {
+		node   string
+		number uint16
+	}
+	wanted := make(map[port]bool, len(now))
 	for _, t := range now {
-		if wanted[t.Node] == nil {
-			wanted[t.Node] = map[uint16]bool{}
-		}
-		wanted[t.Node][t.Address.Port()] = true
+		wanted[port{t.Node, t.Address.Port()}] = true
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for node, ports := range p.results {
-		for port := range ports {
-			if !wanted[node][port] {
-				delete(ports, port)
-			}
-		}
-		if len(ports) == 0 {
+		p.results[node] = slices.DeleteFunc(ports, func(r portResult) bool { return !wanted[port{node, r.port}] })
+		if len(p.results[node]) == 0 {
 			delete(p.results, node)
+			delete(p.read, node)
 		}
 	}
 }
@@ -175,8 +199,11 @@ func (p *Ports) forget(now []PortTarget) {
 func (p *Ports) Result(node string, port uint16) (PortResult, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	r, ok := p.results[node][port]
-	return r, ok && r.Outcome != ""
+	r := p.find(node, port)
+	if r == nil || r.Outcome == "" {
+		return PortResult{}, false
+	}
+	return *r, true
 }
 
 // Reaches is whether any host gave any word. If none does, it says more about
@@ -197,59 +224,41 @@ func (p *Ports) Reaches() bool {
 
 // ask makes a new connection and asks once.
 func (p *Ports) ask(ctx context.Context, t PortTarget) PortResult {
-	r := get(ctx, t.Address, t.Path, p.cfg.Timeout)
-	if r.Status == http.StatusServiceUnavailable && t.After != "" {
-		r.AfterStatus = get(ctx, t.Address, t.After, p.cfg.Timeout).Status
+	a := get(ctx, t.Address, t.Path, p.cfg.Timeout, 0)
+	r := PortResult{Outcome: a.outcome, Status: a.status, At: time.Now()}
+	if a.err != nil {
+		r.Error = a.err.Error()
 	}
-	r.At = time.Now()
+	if r.Status == http.StatusServiceUnavailable && t.After != "" {
+		r.AfterStatus = get(ctx, t.Address, t.After, p.cfg.Timeout, 0).status
+	}
 	return r
 }
 
-func get(ctx context.Context, address netip.AddrPort, path string, timeout time.Duration) PortResult {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	connected := false
-	client := http.Client{
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		Transport: &http.Transport{
-			DisableKeepAlives: true, Proxy: nil,
-			DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
-				c, err := (&net.Dialer{}).DialContext(ctx, network, address.String())
-				connected = err == nil
-				return c, err
-			},
-		},
+// readPages asks for the pages of a life that have not been read; what is not
+// answered is asked for at the next attempt.
+func (p *Ports) readPages(ctx context.Context, t PortTarget) {
+	p.mu.Lock()
+	done := len(t.Pages) == 0 || p.read[t.Node] == t.Life
+	p.mu.Unlock()
+	if done {
+		return
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://%s%s", address, path), nil)
-	if err != nil {
-		return PortResult{Outcome: Failed, Error: err.Error()}
-	}
-	res, err := client.Do(req)
-	if err != nil {
-		return PortResult{Outcome: outcome(err, connected), Error: err.Error()}
-	}
-	defer res.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(res.Body, bodyLimit))
-	if err != nil {
-		return PortResult{Outcome: outcome(err, connected), Error: err.Error()}
-	}
-	return PortResult{Outcome: Answered, Status: res.StatusCode, Body: string(body)}
-}
-
-func outcome(err error, connected bool) Outcome {
-	var timeout net.Error
-	switch {
-	case errors.Is(err, context.Canceled):
-		return Failed
-	case errors.Is(err, syscall.ECONNREFUSED):
-		return Refused
-	case errors.As(err, &timeout) && timeout.Timeout():
-		if connected {
-			return Silent
+	enough := true
+	for _, path := range t.Pages {
+		if p.limit.Wait(ctx) != nil {
+			return
 		}
-		return Timeout
-	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
-		return Timeout
+		a := get(ctx, t.Address, path, p.cfg.Timeout, pageLimit)
+		if a.outcome != Answered {
+			return
+		}
+		enough = p.cfg.Page(t, path, a.status, a.body) && enough
 	}
-	return Failed
+	if !enough {
+		return
+	}
+	p.mu.Lock()
+	p.read[t.Node] = t.Life
+	p.mu.Unlock()
 }

@@ -1,13 +1,21 @@
 package prober
 
 import (
+	"bufio"
 	"context"
+	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"os"
+	"slices"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -50,6 +58,28 @@ func deaf(t *testing.T) netip.AddrPort {
 	return address(t, l.Addr().String())
 }
 
+// say says its words to whoever connects, and closes.
+func say(t *testing.T, words string) netip.AddrPort {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = bufio.NewReader(c).ReadString('\n') // or it is reset before it is read
+			_, _ = io.WriteString(c, words)
+			c.Close()
+		}
+	}()
+	return address(t, l.Addr().String())
+}
+
 func TestOutcomes(t *testing.T) {
 	p := NewPorts(PortConfig{Interval: time.Second, Timeout: 300 * time.Millisecond, Rate: 10})
 	ok := serve(t, func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write([]byte(r.URL.Path)) })
@@ -69,19 +99,21 @@ func TestOutcomes(t *testing.T) {
 		at            netip.AddrPort
 		want          Outcome
 		status, after int
-		body          int
 	}{
-		{"answered", ok, Answered, 200, 0, len("/healthz")},
-		{"unwell, and asked again", sick, Answered, 503, 200, 0},
-		{"a redirect is not followed", moved, Answered, 302, 0, -1},
-		{"a long answer is cut", flood, Answered, 200, 0, bodyLimit},
-		{"refused", closed(t), Refused, 0, 0, 0},
-		{"silent", deaf(t), Silent, 0, 0, 0},
+		{"answered", ok, Answered, 200, 0},
+		{"unwell, and asked again", sick, Answered, 503, 200},
+		{"a redirect is not followed", moved, Answered, 302, 0},
+		{"a long answer", flood, Answered, 200, 0},
+		{"no HTTP", say(t, "220 mail.example ESMTP\r\n"), Failed, 0, 0},
+		{"endless headers", say(t, "HTTP/1.1 200 OK\r\nX: "+strings.Repeat("x", 1<<20)), Failed, 0, 0},
+		{"closed at once", say(t, ""), Failed, 0, 0},
+		{"refused", closed(t), Refused, 0, 0},
+		{"silent", deaf(t), Silent, 0, 0},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			r := p.ask(t.Context(), PortTarget{Node: "n", Address: tc.at, Path: "/healthz", After: "/livez"})
-			if r.Outcome != tc.want || r.Status != tc.status || r.AfterStatus != tc.after || tc.body >= 0 && len(r.Body) != tc.body {
-				t.Errorf("got %s %d %d with %d bytes (%s)", r.Outcome, r.Status, r.AfterStatus, len(r.Body), r.Error)
+			if r.Outcome != tc.want || r.Status != tc.status || r.AfterStatus != tc.after {
+				t.Errorf("got %s %d %d (%s)", r.Outcome, r.Status, r.AfterStatus, r.Error)
 			}
 			if (r.Outcome == Answered) != (r.Error == "") {
 				t.Errorf("error is %q", r.Error)
@@ -92,13 +124,70 @@ func TestOutcomes(t *testing.T) {
 
 // Nobody answers for the address, as behind a firewall that drops.
 func TestTimeoutIsNotSilence(t *testing.T) {
-	ctx, cancel := context.WithDeadlineCause(t.Context(), time.Now(), nil)
-	defer cancel()
-	if got := outcome(ctx.Err(), false); got != Timeout {
-		t.Errorf("no connection is %s", got)
+	for err, want := range map[error][2]Outcome{
+		os.ErrDeadlineExceeded: {Timeout, Silent},
+		syscall.EHOSTUNREACH:   {Timeout, Timeout},
+		syscall.ECONNREFUSED:   {Refused, Refused},
+		io.ErrUnexpectedEOF:    {Failed, Failed},
+	} {
+		for i, connected := range []bool{false, true} {
+			if got := outcome(t.Context(), &net.OpError{Err: err}, connected); got != want[i] {
+				t.Errorf("%v, connected %v: %s", err, connected, got)
+			}
+		}
 	}
-	if got := outcome(ctx.Err(), true); got != Silent {
-		t.Errorf("no answer is %s", got)
+}
+
+// Who stops while he waits has learned nothing.
+func TestCancelledSaysNothing(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(10*time.Millisecond, cancel)
+	if a := get(ctx, deaf(t), "/", time.Minute, 0); a.outcome != Cancelled {
+		t.Errorf("got %+v", a)
+	}
+	p := NewPorts(PortConfig{})
+	target := PortTarget{Node: "n", Address: closed(t)}
+	p.Note(target, PortResult{Outcome: Refused})
+	p.Note(target, PortResult{Outcome: Cancelled})
+	if r, _ := p.Result("n", target.Address.Port()); r.Outcome != Refused || r.Times != 1 {
+		t.Errorf("got %+v", r)
+	}
+}
+
+// Pages are read once in a life, whole or again.
+func TestPages(t *testing.T) {
+	var asked, broken atomic.Int32
+	broken.Store(2)
+	at := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/one":
+			asked.Add(1)
+			_, _ = w.Write([]byte(strings.Repeat("1", 1<<20)))
+		case "/two":
+			switch broken.Add(-1) {
+			case 1:
+				panic(http.ErrAbortHandler)
+			case 0:
+				w.WriteHeader(http.StatusTeapot)
+			default:
+				w.WriteHeader(http.StatusNotFound)
+			}
+		}
+	})
+	var got []string
+	p := NewPorts(PortConfig{Timeout: time.Second, Rate: 10000, Page: func(t PortTarget, path string, status int, body []byte) bool {
+		got = append(got, fmt.Sprintf("%s %s %s %d %d", t.Node, t.Life, path, status, len(body)))
+		return status != http.StatusTeapot
+	}})
+	target := PortTarget{Node: "n", Life: "a", Address: at, Path: "/", Pages: []string{"/one", "/two"}}
+	for range 4 { // broken, not enough, read, known
+		p.readPages(t.Context(), target)
+	}
+	target.Life = "b"
+	p.readPages(t.Context(), target)
+	want := []string{"n a /one 200 65536", "n a /one 200 65536", "n a /two 418 0", "n a /one 200 65536", "n a /two 404 0", "n b /one 200 65536", "n b /two 404 0"}
+	if !slices.Equal(got, want) || asked.Load() != 4 {
+		t.Errorf("asked %d times: %q", asked.Load(), got)
 	}
 }
 
@@ -139,4 +228,81 @@ func TestRunCountsAndForgets(t *testing.T) {
 	await("it is not forgotten", func() bool { _, ok := p.Result("n1", refused.Address.Port()); return !ok })
 	cancel()
 	<-done
+}
+
+// However many nodes are new at once, so many attempts start in a second.
+func TestRate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const many, inASecond = 100, 10
+		p := NewPorts(PortConfig{Interval: time.Second, Timeout: time.Nanosecond, Rate: inASecond})
+		var targets []PortTarget
+		for i := range many {
+			targets = append(targets, PortTarget{Node: fmt.Sprint(i), Address: netip.MustParseAddrPort("192.0.2.1:1")})
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { p.Run(ctx, func() []PortTarget { return targets }); close(done) }()
+		asked := func() (n int) {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			return len(p.results)
+		}
+		for second := range 5 {
+			synctest.Wait()
+			if n := asked(); n > second*inASecond+inASecond/10+1 {
+				t.Fatalf("%d were asked after %ds", n, second)
+			}
+			time.Sleep(time.Second)
+		}
+		synctest.Wait()
+		if n := asked(); n < 4*inASecond {
+			t.Errorf("only %d were asked after 5s", n)
+		}
+		cancel()
+		<-done
+	})
+}
+
+// BenchmarkAsk is what an attempt costs beside bare dialling, the server's
+// side of each in the same process.
+func BenchmarkAsk(b *testing.B) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		buffer := make([]byte, 512)
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			if n, _ := c.Read(buffer); n > 0 {
+				_, _ = c.Write([]byte("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"))
+			}
+			c.Close()
+		}
+	}()
+	at, err := netip.ParseAddrPort(l.Addr().String())
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Run("dial", func(b *testing.B) {
+		for b.Loop() {
+			c, err := net.Dial("tcp", l.Addr().String())
+			if err != nil {
+				b.Fatal(err)
+			}
+			c.Close()
+		}
+	})
+	b.Run("ask", func(b *testing.B) {
+		p := NewPorts(PortConfig{Timeout: time.Second})
+		for b.Loop() {
+			if r := p.ask(b.Context(), PortTarget{Address: at, Path: "/healthz"}); r.Outcome != Answered {
+				b.Fatal(r.Error)
+			}
+		}
+	})
 }

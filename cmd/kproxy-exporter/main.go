@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -58,6 +59,9 @@ func main() {
 	}
 	if command == once.FullCommand() && !levelSet {
 		cfg.logLevel = "error" // what it could not read it says itself
+	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(50) // little is allocated, so memory is worth more than collections
 	}
 	logs := newLogs(os.Stderr, cfg.logLevel, cfg.logFormat)
 	klog.SetLogger(logs.klog) // process-wide, so here and nowhere else

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"path/filepath"
+	"runtime/debug"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -13,11 +14,11 @@ import (
 	versioncollector "github.com/prometheus/client_golang/prometheus/collectors/version"
 	"github.com/prometheus/exporter-toolkit/web"
 	"golang.org/x/sync/errgroup"
-	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/kproxy-exporter/kproxy-exporter/collector"
+	"github.com/kproxy-exporter/kproxy-exporter/collector/kubeapi"
 )
 
 type config struct {
@@ -48,7 +49,7 @@ func run(ctx context.Context, cfg config, l logs) error {
 		return err
 	}
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(cluster, versioncollector.NewCollector("kproxy"),
+	registry.MustRegister(versioncollector.NewCollector("kproxy"),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	handler, err := newHandler(registry, cluster, l)
 	if err != nil {
@@ -58,6 +59,7 @@ func run(ctx context.Context, cfg config, l logs) error {
 
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { cluster.Run(ctx); return nil })
+	g.Go(func() error { releaseStartup(ctx, cluster); return nil })
 	g.Go(func() error {
 		if err := web.ListenAndServe(server, cfg.web, l.slog); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("serve: %w", err)
@@ -73,14 +75,32 @@ func run(ctx context.Context, cfg config, l logs) error {
 	return g.Wait()
 }
 
-func newCluster(client kubernetes.Interface, cfg config, l logs) (*collector.Cluster, error) {
+// releaseStartup gives back, once everything has been read, the memory that
+// reading took: on a large cluster it is twice what stays in use.
+func releaseStartup(ctx context.Context, r role) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if ok, _ := r.Ready(); ok {
+				debug.FreeOSMemory()
+				return
+			}
+		}
+	}
+}
+
+func newCluster(client collector.API, cfg config, l logs) (*collector.Cluster, error) {
 	return collector.NewCluster(collector.Config{
-		Client: client, Namespace: cfg.namespace, Selectors: cfg.selectors, StaleAfter: cfg.staleAfter, PortInterval: cfg.ports, Logger: l.logger, Klog: l.klog,
+		API: client, Namespace: cfg.namespace, Selectors: cfg.selectors, StaleAfter: cfg.staleAfter, PortInterval: cfg.ports, Logger: l.logger, Klog: l.klog,
 	})
 }
 
 // newClient reads the API with the kubeconfig, or as the pod's service account.
-func newClient(kubeconfig string) (kubernetes.Interface, error) {
+func newClient(kubeconfig string) (*kubeapi.Client, error) {
 	cfg, err := rest.InClusterConfig()
 	if kubeconfig != "" {
 		rules := &clientcmd.ClientConfigLoadingRules{Precedence: filepath.SplitList(kubeconfig)}
@@ -96,7 +116,5 @@ func newClient(kubeconfig string) (kubernetes.Interface, error) {
 		return nil, fmt.Errorf("read API access: %w", err)
 	}
 	cfg.UserAgent = "kproxy-exporter"
-	cfg.ContentType = "application/vnd.kubernetes.protobuf"
-	cfg.AcceptContentTypes = "application/vnd.kubernetes.protobuf,application/json"
-	return kubernetes.NewForConfig(cfg)
+	return kubeapi.New(cfg)
 }

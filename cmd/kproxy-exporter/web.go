@@ -6,12 +6,16 @@ import (
 	_ "embed"
 	"encoding/json"
 	"html/template"
+	"io"
 	"log/slog"
 	"net/http"
 	"slices"
 
+	"github.com/klauspost/compress/gzhttp"
+	"github.com/klauspost/compress/gzip"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/version"
 	"github.com/prometheus/exporter-toolkit/web"
 
@@ -22,6 +26,7 @@ import (
 type role interface {
 	Ready() (ok bool, lacks string)
 	Report() collector.Report
+	WriteMetrics(io.Writer) error
 }
 
 //go:embed causes.html
@@ -47,9 +52,11 @@ func newHandler(registry *prometheus.Registry, r role, l logs) (http.Handler, er
 	errorLog := slog.NewLogLogger(l.slog.Handler(), slog.LevelError)
 	mux := http.NewServeMux()
 	mux.Handle("GET /{$}", landing)
-	mux.Handle("GET /metrics", promhttp.InstrumentMetricHandler(registry, promhttp.HandlerFor(registry, promhttp.HandlerOpts{
-		ErrorLog: errorLog, Registry: registry, EnableOpenMetrics: true, CoalesceGather: true,
-	})))
+	compressed, err := gzhttp.NewWrapper(gzhttp.CompressionLevel(gzip.BestSpeed))
+	if err != nil {
+		return nil, err
+	}
+	mux.Handle("GET /metrics", promhttp.InstrumentMetricHandler(registry, compressed(metrics(registry, r, errorLog.Println))))
 	mux.HandleFunc("GET /-/healthy", func(w http.ResponseWriter, _ *http.Request) { text(w, http.StatusOK, "healthy\n") })
 	mux.HandleFunc("GET /-/ready", func(w http.ResponseWriter, _ *http.Request) {
 		if ok, lacks := r.Ready(); !ok {
@@ -66,6 +73,28 @@ func text(w http.ResponseWriter, status int, body string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.WriteHeader(status)
 	_, _ = w.Write([]byte(body))
+}
+
+// metrics answers with what the role found and then with what the registry
+// holds, which is the process itself, in the text format.
+func metrics(registry prometheus.Gatherer, r role, logError func(...any)) http.HandlerFunc {
+	format := expfmt.NewFormat(expfmt.TypeTextPlain)
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", string(format))
+		if err := r.WriteMetrics(w); err != nil {
+			return // the client has gone
+		}
+		families, err := registry.Gather()
+		if err != nil {
+			logError("msg", "gather the process' own metrics", "err", err)
+		}
+		encoder := expfmt.NewEncoder(w, format)
+		for _, f := range families {
+			if encoder.Encode(f) != nil {
+				return
+			}
+		}
+	}
 }
 
 // causes answers with the report, as a page or with ?format=json.

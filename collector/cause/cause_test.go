@@ -31,10 +31,15 @@ func healthySnapshot() *Snapshot {
 			Scheduled: &Condition{Type: "PodScheduled", Status: "True", Since: old},
 			Ready:     &Condition{Type: "Ready", Status: "True", Since: old},
 			Container: &Container{Ready: true, Started: old},
-			Image:     "registry.example/kube-proxy:v1.37.2", HostnameFlag: true,
+			Image:     "registry.example/kube-proxy:v1.37.2", HostnameFlag: true, ConfigMaps: []string{"kube-system/kube-proxy"},
 		}}},
-		Config: &Config{Name: "kube-system/kube-proxy", ClusterCIDRs: []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16")}},
-		Server: &Version{1, 37}, EventsKnown: true,
+		Config: &Config{
+			Name: "kube-system/kube-proxy", ClusterCIDRs: []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16")}, Since: old,
+			Settings: Settings{"mode": "nftables", "clustercidr": "10.244.0.0/16"},
+		},
+		// As an older version shows it: without clusterCIDR in its place.
+		Running: &Running{Mode: "nftables", Hostname: "n1", Settings: NewRunningSettings(Settings{"mode": "nftables"}, false)},
+		Server:  &Version{1, 37}, EventsKnown: true,
 		Ports: &Ports{Metrics: answers(10249, 200, 0), Healthz: answers(10256, 200, 0)},
 	}
 }
@@ -132,7 +137,8 @@ var sick = map[string]map[string]func(*Snapshot){
 		"ip_family": func(s *Snapshot) {
 			s.Config.ClusterCIDRs = []netip.Prefix{netip.MustParsePrefix("fd00::/48")}
 		},
-		"hostname": func(s *Snapshot) { s.Pods.List[0].Hostname = "other" },
+		"hostname":    func(s *Snapshot) { s.Pods.List[0].Hostname = "other" },
+		"not_applied": func(s *Snapshot) { s.Config.Settings["mode"] = "iptables"; compare(s) },
 	},
 	"version_skew": {
 		"too_new": func(s *Snapshot) { s.Server.Minor = 36 },
@@ -284,12 +290,20 @@ type boundary struct {
 }
 
 // atBoundary judges a healthy node after each change by one cause alone.
+// compare does what the collector does once for all nodes.
+func compare(s *Snapshot) {
+	if s.Running != nil && s.Running.Settings != nil && s.Config != nil {
+		s.Running.Differs = s.Config.Settings.Differs(s.Running.Settings)
+	}
+}
+
 func atBoundary(t *testing.T, c Cause, table []boundary) {
 	t.Helper()
 	for _, tc := range table {
 		t.Run(tc.name, func(t *testing.T) {
 			s := healthySnapshot()
 			tc.change(s)
+			compare(s)
 			v := c.Eval(s)
 			if v.State != tc.want {
 				t.Fatalf("%+v, want state %v", v, tc.want)

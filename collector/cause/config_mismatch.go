@@ -14,6 +14,7 @@ var configMismatch = Cause{
 		{"cluster_cidr", "Set clusterCIDR in the kube-proxy ConfigMap to the cluster's pod range, then restart its pods: what is outside is masqueraded."},
 		{"ip_family", "Give clusterCIDR and bindAddress the IP families of the nodes and Services."},
 		{"hostname", "Start kube-proxy with --hostname-override=$(NODE_NAME) from spec.nodeName: under another name it never finds its Node."},
+		{"not_applied", "Restart kube-proxy's pods (kubectl -n kube-system rollout restart daemonset kube-proxy): they do not read a changed ConfigMap again."},
 		{"node_ip", "The Node had no address when kube-proxy started: restart its pod now that it has one."},
 	},
 	Eval: func(s *Snapshot) Verdict {
@@ -21,6 +22,9 @@ var configMismatch = Cause{
 			return v
 		}
 		if v := notEligible(s); v.State == Active {
+			return v
+		}
+		if v := otherName(s); v.State == Active {
 			return v
 		}
 		if s.Config == nil || s.Node == nil || s.Pods == nil {
@@ -31,10 +35,13 @@ var configMismatch = Cause{
 				return v
 			}
 		}
-		if s.Config.Missing || s.Config.Error != "" {
+		if (s.Config.Missing || s.Config.Error != "") && !s.Running.versioned() {
 			return unknown("a configuration that can be read")
 		}
-		return wrongRange(s)
+		if v := wrongRange(s); v.State == Active {
+			return v
+		}
+		return notApplied(s)
 	},
 }
 
@@ -50,6 +57,14 @@ func notEligible(s *Snapshot) Verdict {
 		return inactive()
 	}
 	return active(h.Since, Finding{"hostname", []string{h.String(), "kube-proxy lives, its node is not being drained, and it calls it not eligible: it does not find a Node of the name that it looks for"}})
+}
+
+// otherName is for a kube-proxy that says itself by which name it looks.
+func otherName(s *Snapshot) Verdict {
+	if s.Running == nil || s.Running.Hostname == "" || s.Running.Hostname == s.Name {
+		return inactive()
+	}
+	return active(time.Time{}, Finding{"hostname", []string{fmt.Sprintf("hostnameOverride of /configz is %q and the node is %q", s.Running.Hostname, s.Name)}})
 }
 
 // wrongName is for a kube-proxy that looks for another Node than the one it is on.
@@ -70,21 +85,21 @@ func wrongName(s *Snapshot, p *Pod) Verdict {
 // wrongRange compares clusterCIDR with the node's pod ranges. It matters only
 // where kube-proxy tells local traffic by it.
 func wrongRange(s *Snapshot) Verdict {
-	c := s.Config
-	if c.DetectLocal != "" && c.DetectLocal != "ClusterCIDR" || len(c.ClusterCIDRs) == 0 || len(s.Node.PodCIDRs) == 0 {
+	clusters, from, ok := s.ranges()
+	if !ok || len(clusters) == 0 || len(s.Node.PodCIDRs) == 0 {
 		return inactive()
 	}
 	var outside []string
 	sameFamily := false
 	for _, pods := range s.Node.PodCIDRs {
-		for _, cluster := range c.ClusterCIDRs {
+		for _, cluster := range clusters {
 			sameFamily = sameFamily || pods.Addr().Is4() == cluster.Addr().Is4()
 		}
-		if !covered(pods, c.ClusterCIDRs) {
+		if !covered(pods, clusters) {
 			outside = append(outside, pods.String())
 		}
 	}
-	says := fmt.Sprintf("clusterCIDR in %s is %v, the node's pod ranges are %v", c.Name, c.ClusterCIDRs, s.Node.PodCIDRs)
+	says := fmt.Sprintf("%s is %v, the node's pod ranges are %v", from, clusters, s.Node.PodCIDRs)
 	switch {
 	case !sameFamily:
 		return active(time.Time{}, Finding{"ip_family", []string{says}})

@@ -3,6 +3,7 @@ package cause
 import (
 	"fmt"
 	"regexp"
+	"time"
 )
 
 // The words of the kubelet's eviction manager (pkg/kubelet/eviction/helpers.go).
@@ -25,24 +26,42 @@ var evicted = Cause{
 		if s.Pods == nil {
 			return unknown("the kube-proxy pods")
 		}
-		var gone *Pod
 		for i := range s.Pods.List {
 			p := &s.Pods.List[i]
-			switch {
-			case p.Deleting:
-			case p.Phase == "Failed" && p.Reason == "Evicted":
-				if gone == nil {
-					gone = p
-				}
-			case p.Phase != "Failed" && p.Phase != "Succeeded":
-				return inactive() // its successor is here
+			if !p.Deleting && p.Phase != "Failed" && p.Phase != "Succeeded" {
+				return evictedAgain(s, p) // its successor is here
 			}
 		}
-		if gone == nil {
-			return inactive()
+		for i := range s.Pods.List {
+			if p := &s.Pods.List[i]; p.Evicted() && !p.Deleting {
+				return active(p.Created, evictedFinding(p.Name, p.Message))
+			}
 		}
-		return active(gone.Created, Finding{evictedFor(gone.Message), []string{fmt.Sprintf("pod %s: %s: %s", gone.Name, gone.Reason, quote(gone.Message))}})
+		if e := s.Pods.Eviction; e != nil && s.Now.Sub(e.Seen) < evictedBefore {
+			return active(e.Seen, evictedFinding(e.Pod, e.Message))
+		}
+		return inactive()
 	},
+}
+
+// A pod that the kubelet evicts is replaced at once, and evicted again: it has
+// not come back before it has run for a while.
+const (
+	evictedStays  = 30 * time.Second
+	evictedBefore = 5 * time.Minute
+)
+
+// evictedAgain is for the successor of an evicted pod.
+func evictedAgain(s *Snapshot, successor *Pod) Verdict {
+	e, c := s.Pods.Eviction, successor.Container
+	if e == nil || s.Now.Sub(e.Seen) >= evictedBefore || c != nil && c.Running() && s.Now.Sub(c.Started) >= evictedStays {
+		return inactive()
+	}
+	return active(e.Seen, evictedFinding(e.Pod, e.Message))
+}
+
+func evictedFinding(pod, message string) Finding {
+	return Finding{evictedFor(message), []string{fmt.Sprintf("pod %s: Evicted: %s", pod, quote(message))}}
 }
 
 func evictedFor(message string) string {

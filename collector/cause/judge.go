@@ -18,7 +18,17 @@ type Judgement struct {
 // Judge asks every cause about a node. Where kube-proxy is not expected none
 // can be active.
 func Judge(s *Snapshot) Judgement {
-	j := Judgement{Verdicts: make([]Verdict, len(All)), Primary: -1, Healthy: healthy(s)}
+	var j Judgement
+	j.Judge(s)
+	return j
+}
+
+// Judge is Judge that uses the room of an earlier judgement again.
+func (j *Judgement) Judge(s *Snapshot) {
+	if len(j.Verdicts) != len(All) {
+		j.Verdicts = make([]Verdict, len(All))
+	}
+	j.Primary, j.Pending, j.Healthy = -1, false, healthy(s)
 	for i := range All {
 		v := Verdict{State: Inactive}
 		if s.Expected == nil || s.Expected.Yes {
@@ -37,7 +47,6 @@ func Judge(s *Snapshot) Judgement {
 		}
 	}
 	j.Primary = explained(j.Verdicts, j.Primary)
-	return j
 }
 
 func kubeletSilent(s *Snapshot) bool {

@@ -28,18 +28,21 @@ var metricsUnreachable = Cause{
 			return inactive() // nothing to reach: other causes tell
 		}
 		m, h := s.Ports.Metrics, s.Ports.Healthz
-		evidence := []string{m.String(), h.String()}
-		if s.Config != nil && !s.Config.Missing {
-			evidence = append(evidence, fmt.Sprintf("metricsBindAddress in %s is %q", s.Config.Name, s.Config.MetricsBind))
+		evidence := func() []string {
+			out := []string{m.String(), h.String()}
+			if s.Config != nil && !s.Config.Missing {
+				out = append(out, fmt.Sprintf("metricsBindAddress in %s is %q", s.Config.Name, s.Config.MetricsBind))
+			}
+			return out
 		}
 		switch {
 		case m.says(PortRefused, c.Started) && h.Outcome == PortAnswered:
-			v := active(m.Since, Finding{"localhost_bind", evidence})
+			v := active(m.Since, Finding{"localhost_bind", evidence()})
 			v.Because = "port_conflict" // if its log says that somebody else was there
 			return v
 		case m.says(PortTimeout, c.Started) && h.Outcome == PortAnswered,
 			m.says(PortTimeout, c.Started) && h.says(PortTimeout, c.Started):
-			return active(m.Since, Finding{"firewall", evidence})
+			return active(m.Since, Finding{"firewall", evidence()})
 		}
 		return inactive()
 	},

@@ -7,5 +7,12 @@ var portConflict = Cause{
 		{"metrics", "Find who listens on 10249 on the node (ss -ltnp sport = :10249) and move it, or change metricsBindAddress."},
 		{"healthz", "Find who listens on 10256 on the node (ss -ltnp sport = :10256) and move it, or change healthzBindAddress."},
 	},
-	Eval: func(s *Snapshot) Verdict { return fromLogs(s, "port_conflict") },
+	Eval: func(s *Snapshot) Verdict {
+		v := fromLogs(s, "port_conflict")
+		if p := s.runningPod(); v.State != Active && p != nil && s.Running != nil && s.Running.Foreign && s.Ports != nil && s.Ports.Metrics.says(PortAnswered, p.Container.Started) {
+			return active(s.Ports.Metrics.Since, Finding{"metrics", []string{
+				s.Ports.Metrics.String(), "it has no /proxyMode, which every kube-proxy has: somebody else answers there"}})
+		}
+		return v
+	},
 }

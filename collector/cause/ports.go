@@ -86,14 +86,8 @@ func Unwell(now time.Time, p *Pod, ports *Ports) bool {
 
 // running is the container that does the job on a node, nil if none runs.
 func (s *Snapshot) running() *Container {
-	if s.Pods == nil {
-		return nil
-	}
-	for i := range s.Pods.List {
-		p := &s.Pods.List[i]
-		if !p.Deleting && p.Container != nil && p.Container.Running() {
-			return p.Container
-		}
+	if p := s.runningPod(); p != nil {
+		return p.Container
 	}
 	return nil
 }

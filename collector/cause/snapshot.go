@@ -24,6 +24,9 @@ type Snapshot struct {
 	Pods *Pods
 	// Config is the kube-proxy ConfigMap.
 	Config *Config
+	// Running is what the node's kube-proxy says that it runs with; nil if nobody
+	// could ask it.
+	Running *Running
 	// Ports is what kube-proxy's ports answered; nil if they were not asked.
 	Ports *Ports
 	// NoTarget is the Service that should make kube-proxy a target of
@@ -61,6 +64,10 @@ type Config struct {
 	Hostname string
 	// MetricsBind and HealthzBind are addresses as written; empty for the defaults.
 	MetricsBind, HealthzBind string
+	// Settings are all that are written.
+	Settings Settings
+	// Since is when this content was first seen; zero if it was there before.
+	Since time.Time
 }
 
 // Version is one of Kubernetes.
@@ -138,6 +145,8 @@ type Placement struct {
 	Unselected string
 	// Untolerated is the taint that keeps the pod off, if any.
 	Untolerated string
+	// RollingOut says that the DaemonSet is replacing its pods.
+	RollingOut bool
 	// Failure is the DaemonSet's newest FailedCreate event, if any.
 	Failure *Event
 }
@@ -153,6 +162,15 @@ type Pods struct {
 	// SeenGoing says that it was seen to disappear then: what kept others from
 	// being made before is no reason for this one.
 	SeenGoing bool
+	// Eviction is the last that was seen; nil if none was.
+	Eviction *Eviction
+}
+
+// Eviction is of a pod that may be gone by now.
+type Eviction struct {
+	Pod, Message string
+	// Seen is when it was first seen.
+	Seen time.Time
 }
 
 // Pod is what a kube-proxy pod says.
@@ -184,7 +202,12 @@ type Pod struct {
 	HostnameFlag bool
 	// Image is the one that the pod asks for.
 	Image string
+	// ConfigMaps are namespace/name of those that the pod mounts.
+	ConfigMaps []string
 }
+
+// Evicted is whether the kubelet evicted the pod.
+func (p *Pod) Evicted() bool { return p.Phase == "Failed" && p.Reason == "Evicted" }
 
 // Container is the status of kube-proxy's container.
 type Container struct {

@@ -100,13 +100,14 @@ func (c *Cluster) stateFile() string { return filepath.Join(c.Dir, "lab.json") }
 // Kubeconfig is the path of an admin's kubeconfig that works from the host.
 func (c *Cluster) Kubeconfig() string { return filepath.Join(c.Dir, "kubeconfig") }
 
-// AdminKubeconfig renders an admin's kubeconfig for the API at server.
-func (c *Cluster) AdminKubeconfig(server string) ([]byte, error) {
+// AdminKubeconfig renders the kubeconfig of a user who may do all, for the API
+// at server.
+func (c *Cluster) AdminKubeconfig(server, user string) ([]byte, error) {
 	pki, err := c.pki()
 	if err != nil {
 		return nil, err
 	}
-	return pki.clientKubeconfig(server, "kubernetes-admin", "system:masters")
+	return pki.clientKubeconfig(server, user, "system:masters")
 }
 
 func (c *Cluster) save() error {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/kproxy-exporter/kproxy-exporter/lab/machine"
@@ -15,6 +16,23 @@ import (
 const pkiDir = "/etc/kubernetes/pki"
 
 func (c *Cluster) pki() (*PKI, error) { return openPKI(filepath.Join(c.Dir, "pki")) }
+
+// AuditLog is where the API server notes what the exporter, and the peer that it
+// is compared with, ask for: one JSON object a request.
+const AuditLog = "/var/log/audit.log"
+
+const auditPolicyFile = "/etc/kubernetes/audit.yaml"
+
+const auditPolicy = `apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [ResponseStarted, ResponseComplete]
+rules:
+- {level: Metadata, users: ["system:serviceaccount:kproxy-exporter:kproxy-exporter", "` + Peer + `"]}
+- {level: None}
+`
+
+// Peer is the user as which a peer is run beside the exporter.
+const Peer = "peer"
 
 // startControlPlane starts etcd, the API server, the controller manager, the
 // scheduler and an image registry.
@@ -79,6 +97,9 @@ func (c *Cluster) writeControlPlaneFiles(m *machine.Machine, pki *PKI) error {
 	if err != nil {
 		return err
 	}
+	if err := m.WriteFile(auditPolicyFile, []byte(auditPolicy), 0o600); err != nil {
+		return err
+	}
 	files := map[string][]byte{
 		"ca.crt": pki.ca(), "ca.key": caKey, "sa.key": saKey,
 		"apiserver.crt": apiserver.cert, "apiserver.key": apiserver.key,
@@ -129,6 +150,7 @@ func controlPlaneServices() []machine.Service {
 			"--service-account-issuer=https://kubernetes.default.svc",
 			"--service-account-key-file="+pkiDir+"/sa.key", "--service-account-signing-key-file="+pkiDir+"/sa.key",
 			"--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction",
+			"--audit-policy-file="+auditPolicyFile, "--audit-log-path="+AuditLog,
 			"--allow-privileged=true"),
 		service("kube-controller-manager",
 			"--kubeconfig=/etc/kubernetes/controller-manager.conf",
@@ -227,4 +249,44 @@ func (d component) hint() string {
 		return h + "; then 'make lab-down lab-up'"
 	}
 	return "read the whole log (" + filepath.Join(d.m.Spec.Dir, "upper", machine.LogPath(d.service)) + "), then 'make lab-down lab-up'"
+}
+
+// ExpiredAddress is where ServeExpired listens.
+const ExpiredAddress = "10.99.0.1:6445"
+
+const expiredService = "expired"
+
+// ServeExpired shows a serving certificate of the cluster's own authority that
+// ended yesterday.
+func (c *Cluster) ServeExpired() error {
+	cp, err := c.Node(ControlPlane)
+	if err != nil {
+		return err
+	}
+	pki, err := c.pki()
+	if err != nil {
+		return err
+	}
+	p, err := pki.expired("kube-apiserver", net.IPv4(10, 99, 0, 1))
+	if err != nil {
+		return err
+	}
+	if err := cp.WriteFile(pkiDir+"/expired.crt", p.cert, 0o600); err != nil {
+		return err
+	}
+	if err := cp.WriteFile(pkiDir+"/expired.key", p.key, 0o600); err != nil {
+		return err
+	}
+	return cp.StartService(machine.Service{Name: expiredService, Argv: []string{
+		"/opt/lab/kproxy-lab", "registry", "--listen=" + ExpiredAddress, "--cert=" + pkiDir + "/expired.crt", "--key=" + pkiDir + "/expired.key",
+	}})
+}
+
+// StopExpired ends what ServeExpired started.
+func (c *Cluster) StopExpired() error {
+	cp, err := c.Node(ControlPlane)
+	if err != nil {
+		return err
+	}
+	return cp.StopService(expiredService, syscall.SIGKILL)
 }

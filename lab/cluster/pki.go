@@ -104,8 +104,10 @@ func issue(ca *PKI, t *x509.Certificate) (pair, error) {
 	if t.SerialNumber, err = rand.Int(rand.Reader, big.NewInt(1<<62)); err != nil {
 		return pair{}, err
 	}
-	t.NotBefore = time.Now().Add(-time.Hour)
-	t.NotAfter = time.Now().Add(365 * 24 * time.Hour)
+	if t.NotAfter.IsZero() {
+		t.NotBefore = time.Now().Add(-time.Hour)
+		t.NotAfter = time.Now().Add(365 * 24 * time.Hour)
+	}
 	parent, signer := t, key
 	if ca != nil {
 		parent, signer = ca.cert, ca.key
@@ -129,6 +131,15 @@ func (p *PKI) client(user string, groups ...string) (pair, error) {
 func (p *PKI) server(name string, ips []net.IP, dns ...string) (pair, error) {
 	return issue(p, &x509.Certificate{
 		Subject: pkix.Name{CommonName: name}, IPAddresses: ips, DNSNames: dns,
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	})
+}
+
+// expired issues a serving certificate that ended yesterday.
+func (p *PKI) expired(name string, ip net.IP) (pair, error) {
+	return issue(p, &x509.Certificate{
+		Subject: pkix.Name{CommonName: name}, IPAddresses: []net.IP{ip},
+		NotBefore: time.Now().AddDate(-1, 0, -1), NotAfter: time.Now().AddDate(0, 0, -1),
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	})
 }

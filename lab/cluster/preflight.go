@@ -11,7 +11,7 @@ import (
 )
 
 // programs maps what the lab runs from the host to the Debian package that has it.
-var programs = []struct{ name, pkg string }{
+var programs = []Program{
 	{"containerd", "containerd"},
 	{"ctr", "containerd"},
 	{"runc", "runc"},
@@ -85,18 +85,21 @@ func checkNetfilter() error {
 	return nil
 }
 
+// Program is one that is needed, and the Debian package that has it.
+type Program struct{ Name, Package string }
+
 // Require finds programs and installs the Debian packages of those that lack.
-func Require(need ...struct{ name, pkg string }) error {
+func Require(need ...Program) error {
 	missing := map[string]bool{}
 	var names, pkgs []string
 	for _, p := range need {
-		if _, err := exec.LookPath(p.name); err == nil {
+		if _, err := exec.LookPath(p.Name); err == nil {
 			continue
 		}
-		names = append(names, p.name)
-		if !missing[p.pkg] {
-			missing[p.pkg] = true
-			pkgs = append(pkgs, p.pkg)
+		names = append(names, p.Name)
+		if !missing[p.Package] {
+			missing[p.Package] = true
+			pkgs = append(pkgs, p.Package)
 		}
 	}
 	if len(pkgs) == 0 {

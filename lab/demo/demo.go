@@ -115,7 +115,7 @@ func startPrometheus(ctx context.Context, c *cluster.Cluster, rules string) erro
 	if err != nil {
 		return err
 	}
-	kubeconfig, err := c.AdminKubeconfig("https://" + cluster.APIAddress)
+	kubeconfig, err := c.AdminKubeconfig("https://"+cluster.APIAddress, "prometheus")
 	if err != nil {
 		return err
 	}

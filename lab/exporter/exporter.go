@@ -41,11 +41,7 @@ func Install(ctx context.Context, c *cluster.Cluster, root string) (pod, node st
 			return "", "", err
 		}
 	}
-	manifest, err := os.ReadFile(filepath.Join(root, "deploy/cluster.yaml"))
-	if err != nil {
-		return "", "", err
-	}
-	if err := c.Apply(ctx, string(manifest)); err != nil {
+	if err := Apply(ctx, c, root); err != nil {
 		return "", "", err
 	}
 	if _, err := c.Kubectl(ctx, "", "-n", Name, "rollout", "status", "deployment/"+Name, "--timeout=60s"); err != nil {
@@ -66,6 +62,15 @@ func Install(ctx context.Context, c *cluster.Cluster, root string) (pod, node st
 	return pods.Items[0].Name, pods.Items[0].Spec.NodeName, nil
 }
 
+// Apply applies the manifest of the repository at root: rights and Deployment.
+func Apply(ctx context.Context, c *cluster.Cluster, root string) error {
+	manifest, err := os.ReadFile(filepath.Join(root, "deploy/cluster.yaml"))
+	if err != nil {
+		return err
+	}
+	return c.Apply(ctx, string(manifest))
+}
+
 // Address is where an exporter that Start started listens, in the lab's network.
 const Address = "10.99.0.1:19249"
 
@@ -75,8 +80,8 @@ const (
 	KubeconfigPath = "/etc/kubernetes/exporter.conf"
 )
 
-// service is the name of its process on the control plane's machine.
-const service = "exporter"
+// Service is the name of its process on the control plane's machine.
+const Service = "exporter"
 
 // Start runs the exporter's binary of the repository at root on the control
 // plane's machine, with the rights of the installed one: it stands in the lab's
@@ -100,7 +105,7 @@ func Start(ctx context.Context, c *cluster.Cluster, root string, args ...string)
 	if err := cp.WriteFile(KubeconfigPath, []byte(text), 0o600); err != nil {
 		return err
 	}
-	return cp.StartService(machine.Service{Name: service, Argv: append([]string{Binary, "cluster",
+	return cp.StartService(machine.Service{Name: Service, Argv: append([]string{Binary, "cluster",
 		"--kubeconfig", KubeconfigPath, "--web.listen-address", Address}, args...)})
 }
 
@@ -111,7 +116,7 @@ func Stop(c *cluster.Cluster) (log, exit string, err error) {
 	if err != nil {
 		return "", "", err
 	}
-	if err := cp.StopService(service, syscall.SIGTERM); err != nil {
+	if err := cp.StopService(Service, syscall.SIGTERM); err != nil {
 		return "", "", err
 	}
 	states, err := cp.Services()
@@ -119,7 +124,7 @@ func Stop(c *cluster.Cluster) (log, exit string, err error) {
 		return "", "", err
 	}
 	for _, s := range states {
-		if s.Name == service {
+		if s.Name == Service {
 			exit = s.Exit
 		}
 	}
@@ -132,7 +137,7 @@ func Log(c *cluster.Cluster) string {
 	if err != nil {
 		return err.Error()
 	}
-	return cp.Tail(service, 10000)
+	return cp.Tail(Service, 10000)
 }
 
 // serviceAccountKubeconfig renders access with the exporter's own rights.

@@ -186,6 +186,19 @@ var nodeFaults = []Fault{
 	kubeletThreshold("disk-pressure", "disk", "nodefs.available: 99.99%"),
 	kubeletThreshold("pid-pressure", "pid", "pid.available: 99.99%"),
 	{
+		Name: "evicted", Breaks: "the pod has no priority, and the kubelet evicts what has none for want of memory",
+		Cause: "evicted", Detail: "memory", Beside: []string{"node_pressure"},
+		inject: func(ctx context.Context, t *target) error {
+			if err := editPodSpec(func(s *corev1.PodSpec) { s.PriorityClassName, s.Priority = "", nil })(ctx, t); err != nil {
+				return err
+			}
+			return configureKubelet(t, func(c string) string { return c + evictMemory })
+		},
+		heal: func(_ context.Context, t *target) error {
+			return configureKubelet(t, func(c string) string { return strings.ReplaceAll(c, evictMemory, "") })
+		},
+	},
+	{
 		Name: "network-plugin-gone", Breaks: "the node's CNI configuration is moved away",
 		Cause: "node_not_ready", Detail: "not_ready",
 		inject: func(_ context.Context, t *target) error {
@@ -207,30 +220,36 @@ var nodeFaults = []Fault{
 	},
 }
 
+const evictMemory = "evictionHard: {memory.available: 99.99%}\n"
+
+// configureKubelet changes the kubelet's configuration and restarts it.
+func configureKubelet(t *target, change func(string) string) error {
+	p := t.machine.Path(cluster.KubeletConfig)
+	b, err := os.ReadFile(p)
+	if err != nil {
+		return err
+	}
+	now := change(string(b))
+	if now == string(b) {
+		return nil
+	}
+	if err := os.WriteFile(p, []byte(now), 0o600); err != nil {
+		return err
+	}
+	return cluster.RestartService(t.machine, "kubelet")
+}
+
 // kubeletThreshold makes the kubelet call what there is too little.
 func kubeletThreshold(fault, detail, threshold string) Fault {
-	edit := func(t *target, change func(string) string) error {
-		p := t.machine.Path(cluster.KubeletConfig)
-		b, err := os.ReadFile(p)
-		if err != nil {
-			return err
-		}
-		now := change(string(b))
-		if now == string(b) {
-			return nil
-		}
-		if err := os.WriteFile(p, []byte(now), 0o600); err != nil {
-			return err
-		}
-		return cluster.RestartService(t.machine, "kubelet")
-	}
 	added := "evictionSoft: {" + threshold + "}\nevictionSoftGracePeriod: {" + strings.SplitN(threshold, ":", 2)[0] + ": 1h}\n"
 	return Fault{
 		Name: fault, Breaks: "the kubelet's threshold for " + threshold + " is crossed",
 		Cause: "node_pressure", Detail: detail,
-		inject: func(_ context.Context, t *target) error { return edit(t, func(c string) string { return c + added }) },
+		inject: func(_ context.Context, t *target) error {
+			return configureKubelet(t, func(c string) string { return c + added })
+		},
 		heal: func(_ context.Context, t *target) error {
-			return edit(t, func(c string) string { return strings.ReplaceAll(c, added, "") })
+			return configureKubelet(t, func(c string) string { return strings.ReplaceAll(c, added, "") })
 		},
 	}
 }

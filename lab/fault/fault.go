@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -31,6 +32,8 @@ type Fault struct {
 	Beside []string
 	// Everywhere says that it breaks every node.
 	Everywhere bool
+	// Within is how long it may take to be named, if longer than others.
+	Within time.Duration
 
 	inject func(context.Context, *target) error
 	// heal takes back what the stock installation does not take back.

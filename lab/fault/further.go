@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"syscall"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -24,14 +25,19 @@ var configFaults = []Fault{
 		inject: editKubeProxyConfig(func(c string) string { return replaceLine(c, "mode:", "mode: ipvs") }),
 	},
 	{
-		Name: "cluster-cidr-beside", Breaks: "clusterCIDR in the ConfigMap is not the pods' range", Everywhere: true,
+		Name: "cluster-cidr-beside", Breaks: "clusterCIDR in the ConfigMap is not the pods' range",
 		Cause: "config_mismatch", Detail: "cluster_cidr",
-		inject: editConfigOnly(func(c string) string { return replaceLine(c, "clusterCIDR:", "clusterCIDR: 10.10.0.0/16") }),
+		inject: editKubeProxyConfig(func(c string) string { return replaceLine(c, "clusterCIDR:", "clusterCIDR: 10.10.0.0/16") }),
 	},
 	{
-		Name: "ip-family-mismatch", Breaks: "clusterCIDR in the ConfigMap is of the other IP family", Everywhere: true,
+		Name: "config-not-applied", Breaks: "the ConfigMap is changed and kube-proxy is not restarted", Everywhere: true,
+		Cause: "config_mismatch", Detail: "not_applied", Within: 3 * time.Minute,
+		inject: editConfigOnly(func(c string) string { return "oomScoreAdj: -998\n" + c }),
+	},
+	{
+		Name: "ip-family-mismatch", Breaks: "clusterCIDR in the ConfigMap is of the other IP family",
 		Cause: "config_mismatch", Detail: "ip_family",
-		inject: editConfigOnly(func(c string) string { return replaceLine(c, "clusterCIDR:", "clusterCIDR: fd00:10::/48") }),
+		inject: editKubeProxyConfig(func(c string) string { return replaceLine(c, "clusterCIDR:", "clusterCIDR: fd00:10::/48") }),
 	},
 	{
 		Name: "hostname-wrong", Breaks: "the DaemonSet passes a name that no Node has",
@@ -70,7 +76,31 @@ var configFaults = []Fault{
 			}
 			return editKubeProxyConfig(func(c string) string { return "bindAddressHardFail: true\n" + c })(ctx, t)
 		},
-		heal: func(_ context.Context, t *target) error { return t.machine.StopService("squatter", syscall.SIGKILL) },
+		heal: stopSquatter,
+	},
+	{
+		Name: "metrics-port-foreign", Breaks: "somebody else listens on the metrics port, and kube-proxy runs on without it",
+		Cause: "port_conflict", Detail: "metrics",
+		inject: func(ctx context.Context, t *target) error {
+			err := t.machine.StartService(machine.Service{Name: "squatter", Argv: []string{"/opt/lab/kproxy-lab", "registry", "--listen=0.0.0.0:10249"}})
+			if err != nil {
+				return err
+			}
+			return t.deletePod(ctx)
+		},
+		heal: stopSquatter,
+	},
+	{
+		Name: "healthz-port-taken", Breaks: "somebody else listens on the health port",
+		Cause: "port_conflict", Detail: "healthz", Beside: []string{"crash_loop"},
+		inject: func(ctx context.Context, t *target) error {
+			err := t.machine.StartService(machine.Service{Name: "squatter", Argv: []string{"/opt/lab/kproxy-lab", "registry", "--listen=0.0.0.0:10256"}})
+			if err != nil {
+				return err
+			}
+			return editKubeProxyConfig(func(c string) string { return "bindAddressHardFail: true\n" + c })(ctx, t)
+		},
+		heal: stopSquatter,
 	},
 	{
 		Name: "no-target", Breaks: "the Service that monitoring scrapes selects labels that no pod has", Everywhere: true,
@@ -126,6 +156,17 @@ var policyFaults = []Fault{
 		Cause: "api_unreachable", Detail: "refused", inject: editKubeconfig("https://10.99.0.1:6443", "https://10.99.0.1:6444"),
 	},
 	{
+		Name: "server-certificate-expired", Breaks: "the address in the kubeconfig shows a certificate that has expired",
+		Cause: "api_unreachable", Detail: "cert_expired",
+		inject: func(ctx context.Context, t *target) error {
+			if err := t.cluster.ServeExpired(); err != nil {
+				return err
+			}
+			return editKubeconfig("https://10.99.0.1:6443", "https://"+cluster.ExpiredAddress)(ctx, t)
+		},
+		heal: func(_ context.Context, t *target) error { return t.cluster.StopExpired() },
+	},
+	{
 		Name: "wrong-ca", Breaks: "the kubeconfig trusts another CA",
 		Cause: "api_unreachable", Detail: "tls", inject: editKubeconfig("    certificate-authority: /var/run/secrets/kubernetes.io/serviceaccount/ca.crt\n", ""),
 	},
@@ -165,6 +206,10 @@ var policyFaults = []Fault{
 			return cluster.RestartService(t.machine, "kubelet")
 		},
 	},
+}
+
+func stopSquatter(_ context.Context, t *target) error {
+	return t.machine.StopService("squatter", syscall.SIGKILL)
 }
 
 func noPath(s *corev1.PodSpec) {

@@ -72,6 +72,7 @@ func diagnoseOnce(t *testing.T, w *world) {
 		t.Fatal(err)
 	}
 	ask("live, broken", live(), 1, "n1 crash_loop/config_invalid")
+	pageOnAPhone(t, w, "n1: crash_loop / config_invalid")
 	dir := filepath.Join(w.Dir, "dump")
 	if _, err := w.Kubectl(ctx, "", "cluster-info", "dump", "--namespaces", "kube-system", "-o", "json", "--output-directory", dir); err != nil {
 		t.Fatal(err)

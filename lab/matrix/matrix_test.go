@@ -94,7 +94,7 @@ func (w *world) try(t *testing.T, f *fault.Fault) (named, silent time.Duration) 
 		t.Fatal(err)
 	}
 	want := f.Cause + "/" + f.Detail
-	named, err := w.await(ctx, namedWithin, func(s state) string {
+	named, err := w.await(ctx, max(namedWithin, f.Within), func(s state) string {
 		watch(s)
 		for n, p := range s.primary {
 			if p != want && (n == node || f.Everywhere) {

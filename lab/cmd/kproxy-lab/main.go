@@ -21,7 +21,7 @@ func main() {
 	lab := app.Flag("lab", "Directory of the lab.").Default(".lab").Envar("LAB").String()
 	commands := map[string]func() error{}
 	for _, add := range []func(*kingpin.Application, *string) (string, func() error){
-		upCommand, downCommand, checkCommand, execCommand, nodeCommand, kubectlCommand, registryCommand, discoveryCommand, listCommand, injectCommand, healCommand, demoCommand,
+		upCommand, downCommand, checkCommand, execCommand, nodeCommand, kubectlCommand, registryCommand, discoveryCommand, listCommand, injectCommand, healCommand, demoCommand, benchCommand, scrapeCommand, answerCommand,
 	} {
 		name, run := add(app, lab)
 		commands[name] = run
@@ -42,5 +42,12 @@ func exit(err error) {
 func registryCommand(app *kingpin.Application, _ *string) (string, func() error) {
 	cmd := app.Command("registry", "Serve an empty image registry (the control plane runs it).").Hidden()
 	listen := cmd.Flag("listen", "Address to listen on.").Required().String()
-	return cmd.FullCommand(), func() error { return http.ListenAndServe(*listen, registry.New()) }
+	cert := cmd.Flag("cert", "Serve TLS with this certificate.").String()
+	key := cmd.Flag("key", "Its key.").String()
+	return cmd.FullCommand(), func() error {
+		if *cert != "" {
+			return http.ListenAndServeTLS(*listen, *cert, *key, registry.New())
+		}
+		return http.ListenAndServe(*listen, registry.New())
+	}
 }

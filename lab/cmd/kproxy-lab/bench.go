@@ -1,0 +1,64 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kingpin/v2"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/kproxy-exporter/kproxy-exporter/lab/bench"
+	"github.com/kproxy-exporter/kproxy-exporter/lab/cluster"
+)
+
+func benchCommand(app *kingpin.Application, lab *string) (string, func() error) {
+	cmd := app.Command("bench", "Measure what the exporter costs on a large cluster, beside kube-state-metrics.")
+	root := cmd.Flag("root", "The repository.").Default(".").String()
+	nodes := cmd.Flag("nodes", "Nodes to pretend, each with a kube-proxy pod.").Default("5000").Int()
+	pods := cmd.Flag("pods", "Other pods to pretend.").Default("10000").Int()
+	return cmd.FullCommand(), func() error {
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+		defer stop()
+		bin, err := binDir()
+		if err != nil {
+			return err
+		}
+		return bench.Run(ctx, bench.Config{
+			Config: cluster.Config{Dir: *lab, Bin: bin, Mode: "nftables"},
+			Root:   *root, Scale: bench.Scale{Nodes: *nodes, Pods: *pods},
+		}, os.Stdout, progress())
+	}
+}
+
+// scrapeCommand runs inside a machine.
+func scrapeCommand(app *kingpin.Application, _ *string) (string, func() error) {
+	cmd := app.Command("scrape", "Scrape a page once and print its time and size (the benchmark runs it).").Hidden()
+	prefix := cmd.Flag("prefix", "Count the lines that begin so.").String()
+	url := cmd.Arg("url", "The page.").Required().String()
+	return cmd.FullCommand(), func() error {
+		s, err := bench.Scrape(*url, *prefix)
+		if err != nil {
+			return err
+		}
+		return json.NewEncoder(os.Stdout).Encode(s)
+	}
+}
+
+// answerCommand answers every request with 200, as a kube-proxy that is well.
+func answerCommand(app *kingpin.Application, _ *string) (string, func() error) {
+	cmd := app.Command("answer", "Answer as a kube-proxy that is well (the benchmark runs it).").Hidden()
+	listen := cmd.Flag("listen", "Address to listen on.").Required().Strings()
+	return cmd.FullCommand(), func() error {
+		var g errgroup.Group
+		for _, address := range *listen {
+			g.Go(func() error {
+				return http.ListenAndServe(address, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) }))
+			})
+		}
+		return g.Wait()
+	}
+}
