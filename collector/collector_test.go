@@ -395,6 +395,23 @@ func TestPresence(t *testing.T) {
 	if e := p.lastEviction("n1"); e == nil || *e != (cause.Eviction{Pod: "x", Message: "m", Seen: at(13)}) {
 		t.Errorf("evicted: %+v", e)
 	}
+	again := func(second int) *podRow {
+		return &podRow{node: "n1", status: cause.Pod{Name: "y", Phase: "Running", Container: &cause.Container{Started: at(second)}}}
+	}
+	p.podChanged(nil, again(16), at(16))
+	p.podChanged(again(16), evicted, at(60)) // it ran for long, and is evicted too
+	if e := p.lastEviction("n1"); e == nil || e.Seen != at(60) {
+		t.Errorf("evicted again: %+v", e)
+	}
+	p.podChanged(again(61), nil, at(90))
+	if p.lastEviction("n1") == nil {
+		t.Error("it had run for 29s only")
+	}
+	p.podChanged(again(61), nil, at(91))
+	if p.lastEviction("n1") != nil {
+		t.Error("it had come back, and is still called evicted")
+	}
+	p.podChanged(nil, evicted, at(92))
 	if p.forget("n1"); p.lastEviction("n1") != nil {
 		t.Error("the eviction outlives the node")
 	}

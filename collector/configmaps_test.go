@@ -75,7 +75,7 @@ func TestCiliumClaims(t *testing.T) {
 	}
 }
 
-func TestHostnameFlag(t *testing.T) {
+func TestFlagValue(t *testing.T) {
 	for argv, want := range map[string]struct {
 		value string
 		found bool
@@ -91,7 +91,7 @@ func TestHostnameFlag(t *testing.T) {
 		for i := range fields {
 			fields[i] = strings.ReplaceAll(fields[i], "|", " ")
 		}
-		if value, found := hostnameFlag(fields); value != want.value || found != want.found {
+		if value, found := flagValue(fields, "--hostname-override"); value != want.value || found != want.found {
 			t.Errorf("%s: got %q %v", argv, value, found)
 		}
 	}

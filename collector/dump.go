@@ -107,7 +107,7 @@ func (d *Dump) Report() Report {
 // name, for a dump may have lost the labels.
 func (d *Dump) convertPod(object any) (podRow, bool) {
 	p, ok := object.(*corev1.Pod)
-	if !ok || !d.selectors.match(p.Labels) && !isKubeProxy(p.Name) {
+	if !ok || !d.selectors.match(p.Labels) && (len(p.Labels) > 0 || !isKubeProxy(p.Name)) {
 		return podRow{}, false
 	}
 	if p.Spec.NodeName == "" && intendedNode(p) == "" {
@@ -195,7 +195,7 @@ func (d *Dump) readLog(pod, file string) (*cause.Log, bool) {
 		return &cause.Log{Error: err.Error()}, true
 	}
 	result := kubelog.Classify(b)
-	return &cause.Log{Class: result.Class, Line: result.Line}, true
+	return &cause.Log{Class: result.Class, Line: result.Line, At: result.At}, true
 }
 
 // adopt makes a row of every node of which only a pod tells.

@@ -85,6 +85,19 @@ func TestDump(t *testing.T) {
 		{"one object that is none", func(d fstest.MapFS) {
 			d["kube-system/pods.json"] = file(`{"items":["x",` + dumpPod("n1", wellPod) + "," + dumpPod("n2", wellPod) + `]}`)
 		}, map[string]string{"n1": "healthy", "n2": "healthy"}, "item 0"},
+		{"nothing where an object should be", func(d fstest.MapFS) {
+			d["nodes.json"] = file(strings.Replace(dumpNodes, `"items":[`, `"items":[null,{},`, 1))
+		}, map[string]string{"n1": "healthy", "n2": "healthy"}, "item 0 is empty"},
+		{"a pod of another name and other labels", func(d fstest.MapFS) {
+			exporter := strings.NewReplacer(`"k8s-app":"kube-proxy"`, `"app":"kube-proxy-exporter"`, `"name":"kube-proxy-n2"`, `"name":"kube-proxy-exporter-x"`).
+				Replace(dumpPod("n2", `{"containerStatuses":[{"state":{"waiting":{"reason":"CrashLoopBackOff"}}}]}`))
+			d["kube-system/pods.json"] = file(`{"items":[` + dumpPod("n1", wellPod) + "," + dumpPod("n2", wellPod) + "," + exporter + `]}`)
+		}, map[string]string{"n1": "healthy", "n2": "healthy"}, ""},
+		{"a log of long ago of a container that has run well since", func(d fstest.MapFS) {
+			d["kube-system/pods.json"] = file(`{"items":[` + dumpPod("n1", wellPod) + "," + dumpPod("n2", strings.Replace(wellPod, `"ready":true,`,
+				`"ready":true,"restartCount":1,"lastState":{"terminated":{"exitCode":1,"finishedAt":"2026-09-30T00:00:00Z"}},`, 1)) + `]}`)
+			d["kube-system/kube-proxy-n2/logs-previous.txt"] = file(bad)
+		}, map[string]string{"n1": "healthy", "n2": "healthy"}, ""},
 		{"an event without a time", func(d fstest.MapFS) {
 			d["kube-system/pods.json"] = file(`{"items":[` + dumpPod("n1", wellPod) + `]}`)
 			d["kube-system/events.json"] = file(`{"items":[{"involvedObject":{"kind":"DaemonSet","name":"kube-proxy"},"reason":"FailedCreate","message":"violates PodSecurity"},{"reason":"other"}]}`)

@@ -45,6 +45,10 @@ func load[T any, O any, P interface {
 		return false
 	}
 	for i, raw := range list.Items {
+		if text := strings.TrimSpace(string(raw)); text == "null" || text == "{}" {
+			d.problem("%s: item %d is empty", name, i)
+			continue
+		}
 		object := P(new(O))
 		if err := json.Unmarshal(raw, object); err != nil {
 			d.problem("%s: item %d: %v", name, i, err)

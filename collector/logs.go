@@ -163,7 +163,7 @@ func (l *logReader) handle(ctx context.Context, r logRequest) {
 	case err == nil:
 		l.contact.succeeded(time.Since(began))
 		result := kubelog.Classify(b)
-		out.Class, out.Line = result.Class, result.Line
+		out.Class, out.Line, out.At = result.Class, result.Line, result.At
 	default:
 		// A container that the kubelet has already forgotten is an answer, not
 		// a failure of this reader.
@@ -202,7 +202,7 @@ func (l *logReader) read(ctx context.Context, r logRequest) ([]byte, error) {
 	defer cancel()
 	lines, limit := logTailLines, logBytes
 	stream, err := l.api.Log(ctx, r.namespace, r.pod, &corev1.PodLogOptions{
-		Container: r.container, Previous: r.previous, TailLines: &lines, LimitBytes: &limit,
+		Container: r.container, Previous: r.previous, Timestamps: true, TailLines: &lines, LimitBytes: &limit,
 	})
 	if err != nil {
 		return nil, err

@@ -57,16 +57,19 @@ func convertPod(object any) (podRow, bool) {
 			row.status.Ready = condition
 		}
 	}
-	for _, v := range p.Spec.Volumes {
-		if v.ConfigMap != nil {
-			row.status.ConfigMaps = append(row.status.ConfigMaps, intern(p.Namespace+"/"+v.ConfigMap.Name))
-		}
-	}
 	row.container = intern(kubeProxyContainer(p))
 	for _, c := range p.Spec.Containers {
 		if c.Name == row.container {
 			row.status.Image = intern(c.Image)
-			row.status.Hostname, row.status.HostnameFlag = hostnameFlag(append(slices.Clone(c.Command), c.Args...))
+			argv := append(slices.Clone(c.Command), c.Args...)
+			row.status.Hostname, row.status.HostnameFlag = flagValue(argv, "--hostname-override")
+			row.status.Hostname = strings.ToLower(strings.TrimSpace(row.status.Hostname)) // as kube-proxy does
+			row.status.Args = len(argv) > 0
+			if path, found := flagValue(argv, "--config"); found {
+				row.status.ConfigFrom = intern(configMapAt(p, &c, path))
+			}
+			row.status.MetricsFlag, _ = flagValue(argv, "--metrics-bind-address")
+			row.status.HealthzFlag, _ = flagValue(argv, "--healthz-bind-address")
 		}
 	}
 	if init := unfinishedInit(p); init != nil {
@@ -87,17 +90,32 @@ func convertPod(object any) (podRow, bool) {
 	return row, true
 }
 
-// hostnameFlag is the literal value of --hostname-override, and whether there
-// is such a flag; what a variable fills in is not literal.
-func hostnameFlag(argv []string) (value string, found bool) {
-	const flag = "--hostname-override"
+// configMapAt is the ConfigMap whose volume holds a path of a container, as
+// namespace/name; empty if none does.
+func configMapAt(p *corev1.Pod, c *corev1.Container, path string) string {
+	for _, m := range c.VolumeMounts {
+		if m.MountPath == "" || path != m.MountPath && !strings.HasPrefix(path, strings.TrimSuffix(m.MountPath, "/")+"/") {
+			continue
+		}
+		for _, v := range p.Spec.Volumes {
+			if v.Name == m.Name && v.ConfigMap != nil {
+				return p.Namespace + "/" + v.ConfigMap.Name
+			}
+		}
+	}
+	return ""
+}
+
+// flagValue is the literal value of a flag, and whether there is such a flag;
+// what a variable fills in is not literal.
+func flagValue(argv []string, flag string) (value string, found bool) {
 	for i, a := range argv {
 		switch {
 		case strings.HasPrefix(a, flag+"="):
 			value, found = a[len(flag)+1:], true
-		case a == flag && i+1 < len(argv):
-			value, found = argv[i+1], true
-		case strings.Contains(a, flag):
+		case a == flag:
+			value, found = strings.Join(argv[i+1:min(i+2, len(argv))], ""), true
+		case strings.Contains(a, flag+"=") || strings.Contains(a, flag+" "):
 			return "", true // inside a shell's command line
 		}
 	}

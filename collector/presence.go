@@ -14,7 +14,7 @@ type presence struct {
 	live map[string]int       // node -> pods that run or will
 	gone map[string]time.Time // node -> since when live is 0
 	seen map[string]bool      // nodes whose last pod was seen to go
-	// evicted are the pods that were evicted last.
+	// evicted are the pods that were evicted last and have not come back.
 	evicted map[string]cause.Eviction
 	// wanted is since when a DaemonSet wants a pod on a node.
 	wanted map[string]time.Time
@@ -41,6 +41,10 @@ func (p *presence) podChanged(previous, current *podRow, now time.Time) {
 	}
 	if current != nil && current.status.Evicted() && (previous == nil || !previous.status.Evicted()) {
 		p.evicted[current.node] = cause.Eviction{Pod: current.status.Name, Message: current.status.Message, Seen: now}
+	}
+	if previous != nil && previous.status.Container != nil && previous.status.Container.Running() &&
+		now.Sub(previous.status.Container.Started) >= cause.EvictionOver && (current == nil || !current.status.Evicted()) {
+		delete(p.evicted, previous.node) // it had come back
 	}
 	count(current, 1)
 	count(previous, -1)

@@ -194,6 +194,7 @@ func TestNoTarget(t *testing.T) {
 		"one that selects":     {[]runtime.Object{service("x-kube-proxy", "kube-proxy", 10249)}, ""},
 		"one that does not":    {[]runtime.Object{service("x-kube-proxy", "other", 10249)}, "kube-system/x-kube-proxy"},
 		"by its port":          {[]runtime.Object{service("metrics", "other", 10249)}, "kube-system/metrics"},
+		"a dashboard of it":    {[]runtime.Object{service("kube-proxy-dashboard", "other", 80)}, ""},
 		"another does":         {[]runtime.Object{service("x-kube-proxy", "other", 10249), service("y-kube-proxy", "kube-proxy", 10249)}, ""},
 		"of something else":    {[]runtime.Object{service("kube-dns", "kube-dns", 53)}, ""},
 		"one without selector": {[]runtime.Object{&corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "kube-proxy", Namespace: "kube-system"}}}, ""},
@@ -203,5 +204,60 @@ func TestNoTarget(t *testing.T) {
 				t.Errorf("%s: %q, want %q", name, got, tc.want)
 			}
 		})
+	}
+}
+
+// A ConfigMap is kube-proxy's only if the file of --config is of it.
+func TestConfigFrom(t *testing.T) {
+	mounted := func(argv ...string) func(*corev1.Pod) {
+		volume := func(name, configMap string) corev1.Volume {
+			return corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: configMap}}}}
+		}
+		return func(p *corev1.Pod) {
+			p.Spec.Volumes = []corev1.Volume{volume("a", "kube-proxy"), volume("b", "pool"), {Name: "c"}}
+			p.Spec.Containers[0].Command = argv
+			p.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{
+				{Name: "a", MountPath: "/var/lib/kube-proxy"}, {Name: "b", MountPath: "/etc/pool/"}, {Name: "c", MountPath: "/copied"},
+			}
+		}
+	}
+	for name, tc := range map[string]struct {
+		argv []string
+		want string
+	}{
+		"as kubeadm does":      {[]string{"kube-proxy", "--config=/var/lib/kube-proxy/config.conf"}, "kube-system/kube-proxy"},
+		"in two words":         {[]string{"kube-proxy", "--config", "/var/lib/kube-proxy/config.conf"}, "kube-system/kube-proxy"},
+		"of another ConfigMap": {[]string{"kube-proxy", "--config=/etc/pool/config.conf"}, "kube-system/pool"},
+		"copied by an init":    {[]string{"kube-proxy", "--config=/copied/config.conf"}, ""},
+		"beside the mount":     {[]string{"kube-proxy", "--config=/var/lib/kube-proxy-2/config.conf"}, ""},
+		"by flags alone":       {[]string{"kube-proxy", "--kubeconfig=/var/lib/kube-proxy/kubeconfig.conf"}, ""},
+		"by a shell":           {[]string{"sh", "-c", "kube-proxy --config=/var/lib/kube-proxy/config.conf"}, ""},
+		"another flag, alike":  {[]string{"kube-proxy", "--config-sync-period=15m"}, ""},
+	} {
+		row, ok := convertPod(pod("n1", mounted(tc.argv...)))
+		if !ok || row.status.ConfigFrom != tc.want || !row.status.Args {
+			t.Errorf("%s: %q, want %q", name, row.status.ConfigFrom, tc.want)
+		}
+	}
+}
+
+func TestProxyPorts(t *testing.T) {
+	row, _ := convertPod(pod("n1", func(p *corev1.Pod) {
+		p.Spec.Containers[0].Command = []string{"kube-proxy", "--metrics-bind-address=0.0.0.0:10349", "--hostname-override=N1 "}
+	}))
+	if m, h := proxyPorts(&row.status, 1, 2); m != 10349 || h != 2 {
+		t.Errorf("by flags: %d %d", m, h)
+	}
+	if row.status.Hostname != "n1" {
+		t.Errorf("kube-proxy makes %q of it", row.status.Hostname)
+	}
+	row.status.ConfigFrom = "kube-system/kube-proxy"
+	if m, h := proxyPorts(&row.status, 1, 2); m != 1 || h != 2 {
+		t.Errorf("by its configuration: %d %d", m, h)
+	}
+	for bind, want := range map[string]uint16{"": 7, "0.0.0.0:1": 1, ":2": 2, "[::]:3": 3, "0.0.0.0": 7, "x:0": 7, "x:70000": 7, "x:y": 7} {
+		if got := portOf(bind, 7); got != want {
+			t.Errorf("%q: %d, want %d", bind, got, want)
+		}
 	}
 }

@@ -82,6 +82,9 @@ func nodeReport(s *cause.Snapshot, h *history) NodeReport {
 	}
 	since := h.note(s.Name, j.Verdicts, s.Now)
 	for i, v := range j.Verdicts {
+		if s.Dump && v.State == cause.Active {
+			since[i] = v.Since // nobody watched: only the facts tell
+		}
 		k := &cause.All[i]
 		switch v.State {
 		case cause.Unknown:

@@ -16,19 +16,23 @@ type serviceRow struct {
 
 func convertService(object any) (serviceRow, bool) {
 	s, ok := object.(*corev1.Service)
-	if !ok || len(s.Spec.Selector) == 0 || !strings.Contains(s.Name, "kube-proxy") && !hasPort(s, metricsPort) {
+	if !ok || len(s.Spec.Selector) == 0 || !meansKubeProxy(s) {
 		return serviceRow{}, false
 	}
 	return serviceRow{s.Namespace + "/" + s.Name, s.Spec.Selector}, true
 }
 
-func hasPort(s *corev1.Service, port int32) bool {
+// meansKubeProxy is whether a Service has kube-proxy's metrics port, or its name
+// and a port for metrics.
+func meansKubeProxy(s *corev1.Service) bool {
+	metrics := len(s.Spec.Ports) == 0
 	for _, p := range s.Spec.Ports {
-		if p.Port == port || p.TargetPort.IntVal == port {
+		if p.Port == metricsPort || p.TargetPort.IntVal == metricsPort {
 			return true
 		}
+		metrics = metrics || strings.Contains(p.Name, "metrics")
 	}
-	return false
+	return metrics && strings.Contains(s.Name, "kube-proxy")
 }
 
 // noTarget is a Service that means kube-proxy and selects none of its pods, if

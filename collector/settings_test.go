@@ -72,6 +72,10 @@ func TestRunningConfigs(t *testing.T) {
 	if len(r.shared) > 16 {
 		t.Errorf("%d settings are held", len(r.shared))
 	}
+	same := cause.NewRunningSettings(cause.Settings{"mode": "x"}, true)
+	if r.share(same) != same || r.share(cause.NewRunningSettings(cause.Settings{"mode": "x"}, false)) == same {
+		t.Error("settings of different forms are shared")
+	}
 	if r.of("n1", "b") != nil || r.of("n1", "") != nil {
 		t.Error("another container is not what told")
 	}

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/kproxy-exporter/kproxy-exporter/collector/cause"
 )
 
@@ -18,8 +20,9 @@ type view struct {
 	events     []*table[eventRow]
 	configs    []*table[configRow]
 	services   *table[serviceRow]
-	// ports asks what kube-proxy's ports answered: for each node, nil if not asked.
-	ports func() func(node string) *cause.Ports
+	// ports asks what kube-proxy's ports answered: for each node and the pod that
+	// matters there, nil if not asked.
+	ports func() func(*cause.Pod, string) *cause.Ports
 	// running is what a container on a node says that it runs with, nil if not known.
 	running func(node, container string) *cause.Running
 	// server is the API server's version, nil while unknown.
@@ -68,7 +71,7 @@ type world struct {
 	static  bool                 // there are static pods
 	own     []*daemonSetRow
 	config  *cause.Config
-	portsOf func(node string) *cause.Ports
+	portsOf func(*cause.Pod, string) *cause.Ports
 	// replaced is the reason that a DaemonSet gives in kube-proxy's place,
 	// claims the one that another proxy's configuration gives.
 	replaced, claims string
@@ -102,15 +105,21 @@ func (c *view) world(now time.Time, fresh map[part]bool) *world {
 func (w *world) snapshot(n *nodeRow) *cause.Snapshot {
 	s := &cause.Snapshot{
 		Now: w.now, Name: n.name, Config: w.config, Server: w.server, Replaced: w.claims, EventsKnown: w.fresh[eventPart],
-		NoTarget: w.noTarget, Ports: w.portsOf(n.name), Dump: w.dump,
+		NoTarget: w.noTarget, Windows: n.labels[corev1.LabelOSStable] == "windows", Dump: w.dump,
 	}
+	list := w.podsOf(n)
+	var first *cause.Pod
+	if len(list) > 0 {
+		first = &list[0]
+	}
+	s.Ports = w.portsOf(first, n.name)
 	if w.fresh[nodePart] && !n.absent {
 		status := n.status
 		status.Events = w.events[objectKey{"Node", "", n.name}]
 		s.Node = &status
 	}
 	if w.fresh[podPart] || n.hasPods {
-		s.Pods = &cause.Pods{List: w.podsOf(n)}
+		s.Pods = &cause.Pods{List: list}
 		for _, r := range w.pods[n.name] {
 			if s.Running == nil && !r.status.Deleting {
 				s.Running = w.runningOn(n.name, r.running)

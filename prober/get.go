@@ -36,6 +36,13 @@ type answer struct {
 	err     error
 }
 
+// Page asks for a path over a new connection and returns at most limit bytes of
+// the answer.
+func Page(ctx context.Context, address netip.AddrPort, path string, timeout time.Duration, limit int64) (status int, body []byte, err error) {
+	a := get(ctx, address, path, timeout, limit)
+	return a.status, a.body, a.err
+}
+
 // get makes a new connection and asks for a path once. It does without
 // http.Transport, whose pools and goroutines are for connections that are used
 // again: here none is, and there are thousands of nodes to ask.

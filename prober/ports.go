@@ -222,6 +222,13 @@ func (p *Ports) Reaches() bool {
 	return false
 }
 
+// Ask asks a port once and notes what became of it.
+func (p *Ports) Ask(ctx context.Context, t PortTarget) PortResult {
+	p.Note(t, p.ask(ctx, t))
+	r, _ := p.Result(t.Node, t.Address.Port())
+	return r
+}
+
 // ask makes a new connection and asks once.
 func (p *Ports) ask(ctx context.Context, t PortTarget) PortResult {
 	a := get(ctx, t.Address, t.Path, p.cfg.Timeout, 0)
@@ -229,7 +236,7 @@ func (p *Ports) ask(ctx context.Context, t PortTarget) PortResult {
 	if a.err != nil {
 		r.Error = a.err.Error()
 	}
-	if r.Status == http.StatusServiceUnavailable && t.After != "" {
+	if r.Status == http.StatusServiceUnavailable && t.After != "" && p.limit.Wait(ctx) == nil {
 		r.AfterStatus = get(ctx, t.Address, t.After, p.cfg.Timeout, 0).status
 	}
 	return r

@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/kproxy-exporter/kproxy-exporter/collector"
 )
@@ -207,7 +208,17 @@ func table(r collector.Report) string {
 			fmt.Fprintf(&b, "%s: %s\n", group.says, shorten(names))
 		}
 	}
-	return b.String()
+	return printable(b.String())
+}
+
+// printable takes out what a terminal would obey: the text quotes a cluster.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r != '\n' && unicode.IsControl(r) {
+			return '?'
+		}
+		return r
+	}, s)
 }
 
 func since(t time.Time) string {

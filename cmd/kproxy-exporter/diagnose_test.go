@@ -113,3 +113,10 @@ func TestPageOfAnUnwellNode(t *testing.T) {
 		}
 	}
 }
+
+// What a cluster says is shown, not obeyed.
+func TestPrintable(t *testing.T) {
+	if got := printable("a\x1b[2Jb\x07\tc\nd\u009b"); got != "a?[2Jb??c\nd?" {
+		t.Errorf("got %q", got)
+	}
+}

@@ -9,7 +9,6 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"syscall"
-	"time"
 
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/go-kit/log/level"
@@ -39,6 +38,11 @@ func main() {
 		Default("15s").DurationVar(&cfg.ports)
 
 	app.Command("cluster", "Watch the whole cluster through the API (a Deployment; no privileges).")
+	node := app.Command("node", "Watch this node itself (a DaemonSet on the host's network): it needs no API server.")
+	node.Flag("node-name", "The node's name, from spec.nodeName.").Envar("NODE_NAME").StringVar(&cfg.node.name)
+	node.Flag("path.procfs", "Where the node's /proc is mounted.").Default("/proc").StringVar(&cfg.node.procPath)
+	node.Flag("path.rootfs", "Where the node's / is mounted.").Default("/").StringVar(&cfg.node.rootPath)
+	node.Flag("api.interval", "How often the API server is asked at kube-proxy's own address; at the others a quarter as often, while all is well.").Default("30s").DurationVar(&cfg.node.apiInterval)
 	once := app.Command("diagnose", "Judge once, for a person: exits with 0 if nothing is wrong, 1 if a cause was found, 2 if it could not tell.")
 	once.Flag("node", "Only this node.").StringVar(&cfg.diagnose.node)
 	once.Flag("dump", "Read this directory, written by 'kubectl cluster-info dump --output-directory', instead of a cluster.").StringVar(&cfg.diagnose.dump)
@@ -49,12 +53,8 @@ func main() {
 		fmt.Fprintf(os.Stderr, "kproxy-exporter: %v; try --help\n", err)
 		os.Exit(2)
 	}
-	if cfg.ports != 0 && cfg.ports < time.Second {
-		fmt.Fprintf(os.Stderr, "kproxy-exporter: --ports.interval is %s; it must be 0 or at least 1s\n", cfg.ports)
-		os.Exit(2)
-	}
-	if cfg.staleAfter < time.Second {
-		fmt.Fprintf(os.Stderr, "kproxy-exporter: --api.stale-after is %s; it must be at least 1s\n", cfg.staleAfter)
+	if wrong := cfg.wrong(); wrong != "" {
+		fmt.Fprintf(os.Stderr, "kproxy-exporter: %s\n", wrong)
 		os.Exit(2)
 	}
 	if command == once.FullCommand() && !levelSet {
@@ -73,7 +73,11 @@ func main() {
 		os.Exit(code)
 	}
 	defer stop()
-	if err := run(ctx, cfg, logs); err != nil {
+	newRole := newClusterRole
+	if command == node.FullCommand() {
+		newRole = newNodeRole
+	}
+	if err := run(ctx, cfg, logs, newRole); err != nil {
 		level.Error(logs.logger).Log("msg", "stopped", "err", err)
 		os.Exit(1)
 	}

@@ -1,14 +1,19 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"path/filepath"
 	"runtime/debug"
 	"time"
 
+	"github.com/go-kit/log/level"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	versioncollector "github.com/prometheus/client_golang/prometheus/collectors/version"
@@ -32,34 +37,50 @@ type config struct {
 	staleAfter time.Duration
 	ports      time.Duration
 
+	node     nodeConfig
 	diagnose diagnoseConfig
+}
+
+// nodeConfig is for the node role.
+type nodeConfig struct {
+	name, procPath, rootPath string
+	apiInterval              time.Duration
+}
+
+// wrong is what is wrong with the times; empty if nothing is.
+func (c config) wrong() string {
+	switch {
+	case c.ports != 0 && c.ports < time.Second:
+		return fmt.Sprintf("--ports.interval is %s; it must be 0 or at least 1s", c.ports)
+	case c.node.apiInterval < time.Second:
+		return fmt.Sprintf("--api.interval is %s; it must be at least 1s", c.node.apiInterval)
+	case c.staleAfter < time.Second:
+		return fmt.Sprintf("--api.stale-after is %s; it must be at least 1s", c.staleAfter)
+	}
+	return ""
 }
 
 // shutdownTimeout is how long requests that are being answered may take to end.
 const shutdownTimeout = 5 * time.Second
 
-// run serves the cluster role until the context ends.
-func run(ctx context.Context, cfg config, l logs) error {
-	client, err := newClient(cfg.kubeconfig)
-	if err != nil {
-		return err
-	}
-	cluster, err := newCluster(client, cfg, l)
+// run serves a role until the context ends.
+func run(ctx context.Context, cfg config, l logs, newRole func(config, logs) (role, error)) error {
+	r, err := newRole(cfg, l)
 	if err != nil {
 		return err
 	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(versioncollector.NewCollector("kproxy"),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	handler, err := newHandler(registry, cluster, l)
+	handler, err := newHandler(registry, r, l)
 	if err != nil {
 		return err
 	}
 	server := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute}
 
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { cluster.Run(ctx); return nil })
-	g.Go(func() error { releaseStartup(ctx, cluster); return nil })
+	g.Go(func() error { r.Run(ctx); return nil })
+	g.Go(func() error { releaseStartup(ctx, r); return nil })
 	g.Go(func() error {
 		if err := web.ListenAndServe(server, cfg.web, l.slog); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("serve: %w", err)
@@ -93,14 +114,74 @@ func releaseStartup(ctx context.Context, r role) {
 	}
 }
 
+// newClusterRole reads the whole cluster through the API.
+func newClusterRole(cfg config, l logs) (role, error) {
+	client, err := newClient(cfg.kubeconfig)
+	if err != nil {
+		return nil, err
+	}
+	return newCluster(client, cfg, l)
+}
+
+// nodeRole is the node's readers and what learns whom they ask.
+type nodeRole struct {
+	*collector.Node
+	endpoints *collector.APIEndpoints
+}
+
+func (r nodeRole) Run(ctx context.Context) {
+	var g errgroup.Group
+	g.Go(func() error { r.Node.Run(ctx); return nil })
+	g.Go(func() error { r.endpoints.Run(ctx); return nil })
+	_ = g.Wait() // they return no error
+}
+
+// newNodeRole reads its own node. An API server is good to have: it tells the
+// addresses of all API servers.
+func newNodeRole(cfg config, l logs) (role, error) {
+	var lister collector.EndpointLister
+	var roots *x509.CertPool
+	access, err := apiAccess(cfg.kubeconfig)
+	if err == nil {
+		var client *kubeapi.Client
+		if client, err = kubeapi.New(access); err == nil {
+			lister = client
+			var secure *tls.Config
+			if secure, err = rest.TLSConfigFor(access); err == nil && secure != nil {
+				roots = secure.RootCAs
+			}
+		}
+	}
+	if err != nil {
+		level.Warn(l.logger).Log("msg", "no access to the API: only kube-proxy's own address is asked", "err", err)
+	}
+	endpoints := collector.NewAPIEndpoints(lister, roots, os.Getenv("KUBERNETES_SERVICE_HOST"), cmp.Or(os.Getenv("KUBERNETES_SERVICE_PORT"), "443"), l.logger)
+	node, err := collector.NewNode(collector.NodeConfig{
+		Name: cfg.node.name, ProcPath: cfg.node.procPath, RootPath: cfg.node.rootPath, Endpoints: endpoints.List, APIInterval: cfg.node.apiInterval, Logger: l.logger,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return nodeRole{node, endpoints}, nil
+}
+
 func newCluster(client collector.API, cfg config, l logs) (*collector.Cluster, error) {
 	return collector.NewCluster(collector.Config{
 		API: client, Namespace: cfg.namespace, Selectors: cfg.selectors, StaleAfter: cfg.staleAfter, PortInterval: cfg.ports, Logger: l.logger, Klog: l.klog,
 	})
 }
 
-// newClient reads the API with the kubeconfig, or as the pod's service account.
+// newClient reads the API.
 func newClient(kubeconfig string) (*kubeapi.Client, error) {
+	cfg, err := apiAccess(kubeconfig)
+	if err != nil {
+		return nil, err
+	}
+	return kubeapi.New(cfg)
+}
+
+// apiAccess is by the kubeconfig, or as the pod's service account.
+func apiAccess(kubeconfig string) (*rest.Config, error) {
 	cfg, err := rest.InClusterConfig()
 	if kubeconfig != "" {
 		rules := &clientcmd.ClientConfigLoadingRules{Precedence: filepath.SplitList(kubeconfig)}
@@ -116,5 +197,5 @@ func newClient(kubeconfig string) (*kubeapi.Client, error) {
 		return nil, fmt.Errorf("read API access: %w", err)
 	}
 	cfg.UserAgent = "kproxy-exporter"
-	return kubeapi.New(cfg)
+	return cfg, nil
 }

@@ -97,7 +97,7 @@ func startInstance(t *testing.T, kubeconfig string) *instance {
 	i := &instance{stop: stop, done: make(chan error, 1)}
 	lines, w := io.Pipe()
 	go func() {
-		i.done <- run(ctx, testConfig(kubeconfig, "127.0.0.1:0"), newLogs(w, "info", "logfmt"))
+		i.done <- run(ctx, testConfig(kubeconfig, "127.0.0.1:0"), newLogs(w, "info", "logfmt"), newClusterRole)
 		w.Close()
 	}()
 	scanner := bufio.NewScanner(lines)
@@ -210,7 +210,7 @@ func TestErrorsOfTheStart(t *testing.T) {
 		{"a taken port", testConfig(good, strings.TrimPrefix(taken.URL, "http://")), "address already in use"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			err := run(t.Context(), tc.cfg, newLogs(io.Discard, "error", "logfmt"))
+			err := run(t.Context(), tc.cfg, newLogs(io.Discard, "error", "logfmt"), newClusterRole)
 			if err == nil || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("got %v, want something with %q", err, tc.want)
 			}

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"cmp"
+	"context"
 	_ "embed"
 	"encoding/json"
 	"html/template"
@@ -24,6 +25,7 @@ import (
 
 // role is what the pages need of a role.
 type role interface {
+	Run(context.Context)
 	Ready() (ok bool, lacks string)
 	Report() collector.Report
 	WriteMetrics(io.Writer) error

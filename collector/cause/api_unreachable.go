@@ -14,4 +14,52 @@ var apiUnreachable = Cause{
 		{"wrong_endpoint", "Correct the server in kube-proxy's kubeconfig: on this node nobody listens there."},
 	},
 	Eval: func(s *Snapshot) Verdict { return fromLogs(s, "api_unreachable") },
+	Node: func(s *Snapshot) Verdict {
+		var own *APIAddress
+		for i := range s.Local.API {
+			if a := &s.Local.API[i]; a.Kind == KindKubeProxy {
+				own = a
+			}
+		}
+		if own == nil {
+			return deadEndpoints(s.Local.API)
+		}
+		switch {
+		case own.Class == APIClassOK:
+			return inactive()
+		case own.Class == "" || own.Class == "failed" || own.Times < confirmed:
+			return unknown("an answer from the address in kube-proxy's kubeconfig, or two failures alike")
+		}
+		evidence := []string{own.String()}
+		for i := range s.Local.API {
+			if a := &s.Local.API[i]; a != own {
+				evidence = append(evidence, a.String())
+			}
+		}
+		return active(own.Since, Finding{own.Class, evidence})
+	},
+}
+
+// deadEndpoints is for a node on which kube-proxy's own address is not known:
+// if no API server answers, its address cannot help it.
+func deadEndpoints(all []APIAddress) Verdict {
+	var first *APIAddress
+	var evidence []string
+	for i := range all {
+		a := &all[i]
+		if a.Kind != KindEndpoint {
+			continue
+		}
+		if a.Class == APIClassOK || a.Class == "" || a.Class == "failed" || a.Times < confirmed {
+			return unknown("the address in kube-proxy's kubeconfig")
+		}
+		if first == nil || a.Since.After(first.Since) {
+			first = a // they are all dead since the last one died
+		}
+		evidence = append(evidence, a.String())
+	}
+	if first == nil {
+		return unknown("the addresses of the API server")
+	}
+	return active(first.Since, Finding{first.Class, append(evidence, "kube-proxy's own address is not known, and no API server answers")})
 }

@@ -59,7 +59,7 @@ const editing = 2 * time.Minute
 func notApplied(s *Snapshot) Verdict {
 	c, r := s.Config, s.Running
 	p := s.runningPod()
-	if c == nil || c.Missing || c.Error != "" || r == nil || p == nil || s.Placement == nil || !slices.Contains(p.ConfigMaps, c.Name) {
+	if c == nil || c.Missing || c.Error != "" || r == nil || p == nil || s.Placement == nil || p.ConfigFrom != c.Name || s.Windows {
 		return inactive() // not that pod's configuration, or nobody can compare
 	}
 	if s.Placement.RollingOut || s.Now.Sub(c.Since) < editing {

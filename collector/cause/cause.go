@@ -61,8 +61,11 @@ type Cause struct {
 	Kubelet bool
 	// Residual says that it counts only while no other cause is active.
 	Residual bool
-	// Eval judges a Snapshot.
+	// Eval judges a Snapshot of the API's view.
 	Eval func(*Snapshot) Verdict
+	// Node judges a Snapshot of the node's own view; nil if the node cannot see
+	// this cause.
+	Node func(*Snapshot) Verdict
 }
 
 // All holds every cause in the order of rank: of several that are active, the
@@ -133,21 +136,43 @@ const startup = 30 * time.Second
 // says is the log of a pod that tells what is wrong with it now; nil if none does.
 func (p *Pod) says(s *Snapshot) *Log {
 	c := p.Container
-	current := p.Current
-	if current != nil && strings.Contains(current.Line, "Waiting for caches to sync") &&
-		(c == nil || !c.Running() || s.Now.Sub(c.Started) < startup) {
-		current = nil
-	}
 	loops := c != nil && looping(s.Now, c)
 	switch {
 	case p.Log != nil && p.Log.Class != "" && loops:
 		return p.Log
-	case current != nil && current.Class != "":
-		return current
-	case p.Log != nil && p.Log.Class != "" && s.Dump:
+	case p.Current != nil && p.Current.Class != "" && p.current(s):
+		return p.Current
+	case p.Log != nil && p.Log.Class != "" && s.Dump && !p.recovered(s):
 		return p.Log
 	}
 	return nil
+}
+
+// said is how long what a running container said counts: what lasts it says
+// again.
+const said = 10 * time.Minute
+
+// current is whether what the running container said is about now.
+func (p *Pod) current(s *Snapshot) bool {
+	l, c := p.Current, p.Container
+	switch {
+	case strings.Contains(l.Line, "Waiting for caches to sync"): // its last word
+		return c != nil && c.Running() && s.Now.Sub(c.Started) >= startup
+	case s.Dump:
+		return true // nobody knows what time it was
+	case !l.At.IsZero() && s.Now.Sub(l.At) > said:
+		return false
+	}
+	// Of one that is well by every account it can only explain a closed port.
+	well := p.Ready != nil && p.Ready.Status == "True" && s.Ports != nil && s.Ports.Healthz.Outcome == PortAnswered && s.Ports.Healthz.Status == statusOK
+	return !well || strings.HasPrefix(l.Class, "port_conflict/")
+}
+
+// recovered is whether the pod says that its container has run well for long
+// since another ended.
+func (p *Pod) recovered(s *Snapshot) bool {
+	c := p.Container
+	return c != nil && c.Running() && c.Last != nil && p.Ready != nil && p.Ready.Status == "True" && s.Now.Sub(c.Started) > said
 }
 
 func unknown(lacks string) Verdict { return Verdict{Lacks: lacks} }

@@ -31,7 +31,7 @@ func healthySnapshot() *Snapshot {
 			Scheduled: &Condition{Type: "PodScheduled", Status: "True", Since: old},
 			Ready:     &Condition{Type: "Ready", Status: "True", Since: old},
 			Container: &Container{Ready: true, Started: old},
-			Image:     "registry.example/kube-proxy:v1.37.2", HostnameFlag: true, ConfigMaps: []string{"kube-system/kube-proxy"},
+			Image:     "registry.example/kube-proxy:v1.37.2", HostnameFlag: true, ConfigFrom: "kube-system/kube-proxy", Args: true,
 		}}},
 		Config: &Config{
 			Name: "kube-system/kube-proxy", ClusterCIDRs: []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16")}, Since: old,
@@ -137,7 +137,7 @@ var sick = map[string]map[string]func(*Snapshot){
 		"ip_family": func(s *Snapshot) {
 			s.Config.ClusterCIDRs = []netip.Prefix{netip.MustParsePrefix("fd00::/48")}
 		},
-		"hostname":    func(s *Snapshot) { s.Pods.List[0].Hostname = "other" },
+		"hostname":    func(s *Snapshot) { s.Pods.List[0].Hostname, s.Running = "other", nil },
 		"not_applied": func(s *Snapshot) { s.Config.Settings["mode"] = "iptables"; compare(s) },
 	},
 	"version_skew": {
@@ -219,7 +219,11 @@ var sick = map[string]map[string]func(*Snapshot){
 
 // logged makes a log of a running pod say class.
 func logged(class string) func(*Snapshot) {
-	return func(s *Snapshot) { s.Pods.List[0].Current = &Log{Class: class, Line: "line"} }
+	return func(s *Snapshot) {
+		p := &s.Pods.List[0]
+		p.Ready.Status = "False" // the log of one that is well says nothing
+		p.Current = &Log{Class: class, Line: "line", At: now.Add(-said)}
+	}
 }
 
 // unseen are the causes of which the API alone cannot tell that they are not.
@@ -244,6 +248,9 @@ func TestSickMatrix(t *testing.T) {
 		for _, d := range c.Details {
 			details = append(details, d.Name)
 			change := sick[c.Name][d.Name]
+			if change == nil && sickNode[c.Name][d.Name] != nil {
+				continue // only the node shows it: TestSickNode
+			}
 			if change == nil {
 				t.Errorf("%s/%s has no sick node", c.Name, d.Name)
 				continue
@@ -273,12 +280,22 @@ func TestSickMatrix(t *testing.T) {
 				t.Errorf("%s/%s: findings %+v", c.Name, d.Name, f)
 			}
 		}
-		for d := range sick[c.Name] {
+		for d := range merged(sick[c.Name], sickNode[c.Name]) {
 			if !slices.Contains(details, d) {
 				t.Errorf("%s finds a detail %s that it does not list", c.Name, d)
 			}
 		}
 	}
+}
+
+func merged(maps ...map[string]func(*Snapshot)) map[string]func(*Snapshot) {
+	out := map[string]func(*Snapshot){}
+	for _, m := range maps {
+		for k, v := range m {
+			out[k] = v
+		}
+	}
+	return out
 }
 
 // boundary is a node at the edge of a cause.
@@ -289,7 +306,6 @@ type boundary struct {
 	detail string
 }
 
-// atBoundary judges a healthy node after each change by one cause alone.
 // compare does what the collector does once for all nodes.
 func compare(s *Snapshot) {
 	if s.Running != nil && s.Running.Settings != nil && s.Config != nil {
@@ -297,6 +313,7 @@ func compare(s *Snapshot) {
 	}
 }
 
+// atBoundary judges a healthy node after each change by one cause alone.
 func atBoundary(t *testing.T, c Cause, table []boundary) {
 	t.Helper()
 	for _, tc := range table {
@@ -326,7 +343,29 @@ func onlyLogsTell(t *testing.T, c Cause, detail string) {
 		{"its running container says so", logged(class), Active, detail},
 		{"its ended container says so, and it loops", func(s *Snapshot) { crashing(s, class, 1) }, Active, detail},
 		{"its ended container said so, and it runs again", func(s *Snapshot) { s.Pods.List[0].Log = &Log{Class: class, Line: "line"} }, Unknown, ""},
-		{"its ended container said so, in a dump", func(s *Snapshot) { s.Pods.List[0].Log, s.Dump = &Log{Class: class, Line: "line"}, true }, Active, detail},
+		{"its ended container said so, in a dump", func(s *Snapshot) {
+			s.Pods.List[0].Log, s.Dump = &Log{Class: class, Line: "line"}, true
+			s.Pods.List[0].Container.Started, s.Pods.List[0].Container.Last = now.Add(-said), &Termination{}
+		}, Active, detail},
+		{"its ended container said so, in a dump that does not tell when", func(s *Snapshot) {
+			s.Pods.List[0].Log, s.Dump = &Log{Class: class, Line: "line"}, true
+		}, Active, detail},
+		{"its ended container said so, in a dump, and it has been well for long", func(s *Snapshot) {
+			s.Pods.List[0].Log, s.Dump = &Log{Class: class, Line: "line"}, true
+			s.Pods.List[0].Container.Started, s.Pods.List[0].Container.Last = now.Add(-said-1), &Termination{}
+		}, Unknown, ""},
+		{"its running container said so long ago", func(s *Snapshot) {
+			logged(class)(s)
+			s.Pods.List[0].Current.At = now.Add(-said - 1)
+		}, Unknown, ""},
+		{"its running container said so at a time that nobody knows", func(s *Snapshot) {
+			logged(class)(s)
+			s.Pods.List[0].Current.At = time.Time{}
+		}, Active, detail},
+		{"its running container says so, and it is well by every account", func(s *Snapshot) {
+			logged(class)(s)
+			s.Pods.List[0].Ready.Status = "True"
+		}, map[bool]State{true: Active, false: Unknown}[c.Name == "port_conflict"], ""},
 		{"it says something else", logged("another/cause"), Unknown, ""},
 		{"a pod on its way out", func(s *Snapshot) {
 			logged(class)(s)

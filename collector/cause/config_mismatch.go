@@ -3,6 +3,8 @@ package cause
 import (
 	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -35,13 +37,29 @@ var configMismatch = Cause{
 				return v
 			}
 		}
-		if (s.Config.Missing || s.Config.Error != "") && !s.Running.versioned() {
-			return unknown("a configuration that can be read")
+		if (s.Config.Missing || s.Config.Error != "" || !s.configured()) && !s.Running.versioned() {
+			return unknown("a configuration that can be read, of a kube-proxy that uses it")
 		}
 		if v := wrongRange(s); v.State == Active {
 			return v
 		}
 		return notApplied(s)
+	},
+	Node: func(s *Snapshot) Verdict {
+		if s.Local.Proxy == nil || !s.Local.Proxy.Seen || s.Running == nil || s.Running.Settings == nil {
+			return unknown("what kube-proxy runs with")
+		}
+		if v := otherName(s); v.State == Active {
+			return v
+		}
+		p := s.Local.Proxy
+		if p.Eligible != nil && !*p.Eligible && p.Ports.Healthz.Livez == statusOK && s.Running.Hostname == "" {
+			return unknown("whether the node is being drained")
+		}
+		if len(p.FileDiffers) > 0 && s.Now.Sub(p.FileSince) >= editing {
+			return active(p.FileSince, Finding{"not_applied", []string{fmt.Sprintf("%s differs from /configz in %s", p.File, strings.Join(p.FileDiffers, ", "))}})
+		}
+		return inactive()
 	},
 }
 
@@ -59,6 +77,15 @@ func notEligible(s *Snapshot) Verdict {
 	return active(h.Since, Finding{"hostname", []string{h.String(), "kube-proxy lives, its node is not being drained, and it calls it not eligible: it does not find a Node of the name that it looks for"}})
 }
 
+// configured is whether the node's kube-proxy reads the ConfigMap, as far as
+// the pods tell.
+func (s *Snapshot) configured() bool {
+	if len(s.Pods.List) == 0 {
+		return true
+	}
+	return slices.ContainsFunc(s.Pods.List, func(p Pod) bool { return !p.Args || p.ConfigFrom == s.Config.Name })
+}
+
 // otherName is for a kube-proxy that says itself by which name it looks.
 func otherName(s *Snapshot) Verdict {
 	if s.Running == nil || s.Running.Hostname == "" || s.Running.Hostname == s.Name {
@@ -69,12 +96,12 @@ func otherName(s *Snapshot) Verdict {
 
 // wrongName is for a kube-proxy that looks for another Node than the one it is on.
 func wrongName(s *Snapshot, p *Pod) Verdict {
-	if p.Deleting || p.HostnameFlag && p.Hostname == "" {
-		return inactive()
+	if p.Deleting || p.HostnameFlag && p.Hostname == "" || s.Running != nil && s.Running.Hostname == s.Name {
+		return inactive() // a variable fills it, or it says itself that it is right
 	}
 	name, from := p.Hostname, "its --hostname-override is "
-	if name == "" && !s.Config.Missing {
-		name, from = s.Config.Hostname, "hostnameOverride in "+s.Config.Name+" is "
+	if name == "" && !s.Config.Missing && (!p.Args || p.ConfigFrom == s.Config.Name) {
+		name, from = strings.ToLower(strings.TrimSpace(s.Config.Hostname)), "hostnameOverride in "+s.Config.Name+" is "
 	}
 	if name == "" || name == s.Name {
 		return inactive()

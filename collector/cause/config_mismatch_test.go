@@ -33,8 +33,20 @@ func TestConfigMismatch(t *testing.T) {
 		}, Inactive, ""},
 		{"hostnameOverride in the configuration, and a flag that a variable fills", func(s *Snapshot) { s.Config.Hostname = "other" }, Inactive, ""},
 		{"hostnameOverride in the configuration, and no flag", func(s *Snapshot) {
-			s.Config.Hostname, s.Pods.List[0].HostnameFlag = "other", false
+			s.Config.Hostname, s.Pods.List[0].HostnameFlag, s.Running = "other", false, nil
 		}, Active, "hostname"},
+		{"another name, and it says itself that it runs with the right one", func(s *Snapshot) { s.Pods.List[0].Hostname = "other" }, Inactive, ""},
+		{"hostnameOverride in a configuration that it does not read", func(s *Snapshot) {
+			s.Config.Hostname, s.Pods.List[0].HostnameFlag, s.Pods.List[0].ConfigFrom, s.Running = "other", false, "", nil
+		}, Unknown, ""},
+		{"a range in a configuration that it does not read", func(s *Snapshot) {
+			ranges([]string{"10.0.0.0/24"}, []string{"10.244.1.0/24"})(s)
+			s.Pods.List[0].ConfigFrom, s.Running = "", nil
+		}, Unknown, ""},
+		{"a range, and nobody knows what it reads", func(s *Snapshot) {
+			ranges([]string{"10.0.0.0/24"}, []string{"10.244.1.0/24"})(s)
+			s.Pods.List[0].ConfigFrom, s.Pods.List[0].Args = "", false
+		}, Active, "cluster_cidr"},
 		{"a flag that says the node's name", func(s *Snapshot) { s.Pods.List[0].Hostname = "n1" }, Inactive, ""},
 		{"no ConfigMap", func(s *Snapshot) { s.Config = &Config{Missing: true} }, Unknown, ""},
 		{"a ConfigMap that cannot be read", func(s *Snapshot) { s.Config.Error = "yaml" }, Unknown, ""},

@@ -1,11 +1,16 @@
 package cause
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 var conflictingRules = Cause{
 	Name:    "conflicting_rules",
 	Meaning: "Two owners write Service rules on the node.",
 	Details: []Detail{
+		{"legacy_and_nft", "kube-proxy's rules are in both worlds of iptables: use one backend in host and image, flush the other (iptables-legacy -F, -t nat -F), or reboot."},
+		{"other_mode", "Rules of a mode that does not run are left: 'kube-proxy --cleanup' on the node, or reboot it."},
 		{"other_proxy", "Remove one of the two: delete the kube-proxy DaemonSet, or switch the other's replacement off."},
 	},
 	Eval: func(s *Snapshot) Verdict {
@@ -19,4 +24,33 @@ var conflictingRules = Cause{
 		}
 		return unknown(onlyTheNode)
 	},
+	Node: func(s *Snapshot) Verdict {
+		w := s.Local.Rules
+		if w == nil {
+			return unknown("the rules in the kernel")
+		}
+		if s.Now.Sub(w.Since) < settling {
+			return inactive() // a change of mode cleans up as it starts
+		}
+		if w.Legacy && (w.IPTables || w.NFTables) {
+			return active(w.Since, Finding{"legacy_and_nft", []string{"kube-proxy's chains are in the legacy tables of iptables and in nf_tables"}})
+		}
+		if s.Running == nil || s.Running.Mode == "" {
+			return unknown("the mode that runs")
+		}
+		left := ""
+		switch {
+		case w.NFTables && s.Running.Mode != "nftables":
+			left = "table kube-proxy of mode nftables"
+		case (w.IPTables || w.Legacy) && s.Running.Mode == "nftables":
+			left = "chains KUBE-SERVICES of mode iptables or ipvs"
+		default:
+			return inactive()
+		}
+		return active(w.Since, Finding{"other_mode", []string{fmt.Sprintf("kube-proxy runs in mode %s, and %s take effect in the kernel", s.Running.Mode, left)}})
+	},
 }
+
+// settling is how long two rule worlds may stand side by side: kube-proxy
+// removes the rules of another mode after it has written its own.
+const settling = time.Minute

@@ -16,6 +16,7 @@ var conntrackFull = Cause{
 	Name:    "conntrack_full",
 	Meaning: "The node's connection table is full: new connections are dropped, kube-proxy's or not.",
 	Details: []Detail{
+		{"near", "The table is nearly full: raise conntrack.maxPerCore or min in the kube-proxy ConfigMap before it is; find who opens so many connections."},
 		{"full", "Raise conntrack.maxPerCore or min in the kube-proxy ConfigMap; find who opens so many connections."},
 	},
 	Eval: func(s *Snapshot) Verdict {
@@ -34,4 +35,25 @@ var conntrackFull = Cause{
 		}
 		return unknown(onlyTheNode)
 	},
+	Node: func(s *Snapshot) Verdict {
+		c := s.Local.Conntrack
+		if c == nil || c.Max <= 0 {
+			return unknown("nf_conntrack_count and nf_conntrack_max")
+		}
+		says := fmt.Sprintf("%.0f of %.0f entries are in use, %.0f connections found no room so far", c.Entries, c.Max, c.Drops)
+		switch used := c.Entries / c.Max; {
+		case used >= tableFullAt, !c.DropsSince.IsZero() && used >= tableNearAt:
+			return active(c.DropsSince, Finding{"full", []string{says}})
+		case used >= tableNearAt:
+			return active(time.Time{}, Finding{"near", []string{says}})
+		}
+		return inactive()
+	},
 }
+
+// The kernel drops what is new when the table is full, and begins to drop what
+// is young shortly before.
+const (
+	tableFullAt = 0.99
+	tableNearAt = 0.9
+)

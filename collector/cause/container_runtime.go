@@ -50,6 +50,18 @@ var containerRuntime = Cause{
 		}
 		return eventsOf(s)
 	},
+	Node: func(s *Snapshot) Verdict {
+		r := s.Local.Runtime
+		switch {
+		case r == nil:
+			return unknown("the container runtime's socket")
+		case r.Error == "":
+			return inactive()
+		case r.Times < confirmed:
+			return unknown("a second try at the container runtime's socket")
+		}
+		return active(r.Since, Finding{"down", []string{fmt.Sprintf("nobody listens on %s, %d times in a row: %s", r.Path, r.Times, quote(r.Error))}})
+	},
 }
 
 // cannotCreate is for a container that the runtime refuses to make.

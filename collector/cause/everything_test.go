@@ -30,7 +30,7 @@ func TestOneCauseOneEverything(t *testing.T) {
 		var got []string
 		for _, p := range paths {
 			name := strings.TrimSuffix(filepath.Base(p), place.suffix)
-			if strings.HasSuffix(name, "_test") || name == "cause" || name == "snapshot" || name == "judge" || name == "ports" || name == "applied" || name == "everything" {
+			if strings.HasSuffix(name, "_test") || name == "cause" || name == "snapshot" || name == "judge" || name == "ports" || name == "applied" || name == "local" || name == "everything" {
 				continue
 			}
 			got = append(got, name)
@@ -54,6 +54,22 @@ func TestOneCauseOneEverything(t *testing.T) {
 				t.Errorf("%s does not list %s in the order of rank", list.file, name)
 			}
 			at = i
+		}
+	}
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, c := range All {
+		var details []string
+		for _, d := range c.Details {
+			details = append(details, d.Name)
+		}
+		_, row, _ := strings.Cut(string(readme), "| `"+c.Name+"` | ")
+		row, _, _ = strings.Cut(row, " |")
+		listed := strings.Split(row, ", ")
+		if !slices.Equal(slices.Sorted(slices.Values(listed)), slices.Sorted(slices.Values(details))) {
+			t.Errorf("README lists %v for cause %d, %s, which has %v", listed, i+1, c.Name, details)
 		}
 	}
 	for _, c := range All {

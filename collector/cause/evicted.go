@@ -45,16 +45,16 @@ var evicted = Cause{
 }
 
 // A pod that the kubelet evicts is replaced at once, and evicted again: it has
-// not come back before it has run for a while.
+// not come back before it has run for EvictionOver.
 const (
-	evictedStays  = 30 * time.Second
+	EvictionOver  = 30 * time.Second
 	evictedBefore = 5 * time.Minute
 )
 
 // evictedAgain is for the successor of an evicted pod.
 func evictedAgain(s *Snapshot, successor *Pod) Verdict {
 	e, c := s.Pods.Eviction, successor.Container
-	if e == nil || s.Now.Sub(e.Seen) >= evictedBefore || c != nil && c.Running() && s.Now.Sub(c.Started) >= evictedStays {
+	if e == nil || s.Now.Sub(e.Seen) >= evictedBefore || c != nil && c.Running() && s.Now.Sub(c.Started) >= EvictionOver {
 		return inactive()
 	}
 	return active(e.Seen, evictedFinding(e.Pod, e.Message))

@@ -17,8 +17,8 @@ func TestEvicted(t *testing.T) {
 		}, Inactive, ""},
 		{"inodes", evictedWith("The node was low on resource: inodes. "), Active, "disk"},
 		{"a message of both", evictedWith("The node was low on resource: ephemeral-storage. Container used memory"), Active, "disk"},
-		{"its successor has just not run long enough", successor(evictedStays-1, time.Minute), Active, "memory"},
-		{"its successor has run long enough", successor(evictedStays, time.Minute), Inactive, ""},
+		{"its successor has just not run long enough", successor(EvictionOver-1, time.Minute), Active, "memory"},
+		{"its successor has run long enough", successor(EvictionOver, time.Minute), Inactive, ""},
 		{"its successor has not started", func(s *Snapshot) {
 			successor(0, evictedBefore-1)(s)
 			s.Pods.List[0].Container = nil

@@ -32,7 +32,7 @@ func (j *Judgement) Judge(s *Snapshot) {
 	for i := range All {
 		v := Verdict{State: Inactive}
 		if s.Expected == nil || s.Expected.Yes {
-			v = All[i].Eval(s)
+			v = All[i].judge(s)
 		}
 		if All[i].Kubelet && kubeletSilent(s) && v.State != Unknown {
 			v = unknown("a kubelet that reports")
@@ -47,6 +47,17 @@ func (j *Judgement) Judge(s *Snapshot) {
 		}
 	}
 	j.Primary = explained(j.Verdicts, j.Primary)
+}
+
+// judge asks the view that the Snapshot is of.
+func (c *Cause) judge(s *Snapshot) Verdict {
+	switch {
+	case s.Local == nil:
+		return c.Eval(s)
+	case c.Node == nil:
+		return unknown("what only the API shows")
+	}
+	return c.Node(s)
 }
 
 func kubeletSilent(s *Snapshot) bool {
@@ -77,6 +88,9 @@ func explained(verdicts []Verdict, primary int) int {
 // healthy is whether the pod that should do the job can do it. A pod's status
 // is the kubelet's word: when the kubelet is gone it says nothing.
 func healthy(s *Snapshot) State {
+	if s.Local != nil {
+		return localHealth(s)
+	}
 	if s.Expected == nil || !s.Expected.Yes || s.Node == nil || s.Pods == nil {
 		return Unknown
 	}

@@ -2,6 +2,7 @@ package cause
 
 import (
 	"fmt"
+	"net/netip"
 	"time"
 )
 
@@ -43,6 +44,20 @@ var metricsUnreachable = Cause{
 		case m.says(PortTimeout, c.Started) && h.Outcome == PortAnswered,
 			m.says(PortTimeout, c.Started) && h.says(PortTimeout, c.Started):
 			return active(m.Since, Finding{"firewall", evidence()})
+		}
+		return inactive()
+	},
+	Node: func(s *Snapshot) Verdict {
+		p := s.Local.Proxy
+		if p == nil || !p.Seen || s.Running == nil || s.Running.Settings == nil {
+			return unknown("what kube-proxy runs with")
+		}
+		bind, told := s.Running.Settings.Settings["metricsbindaddress"]
+		if !told {
+			return unknown("metricsBindAddress")
+		}
+		if a, err := netip.ParseAddrPort(bind); err == nil && a.Addr().IsLoopback() {
+			return active(p.began(), Finding{"localhost_bind", []string{"metricsBindAddress of /configz is " + bind + ", which only this node reaches"}})
 		}
 		return inactive()
 	},

@@ -123,6 +123,9 @@ func currentFailure(s *Snapshot, f *Event) bool {
 	if f == nil || s.Now.Sub(f.Time) >= failureAge {
 		return false
 	}
+	if s.Node != nil && f.Time.Before(s.Node.Created.Add(-eventGrain)) {
+		return false // it was about another node
+	}
 	return !s.Pods.SeenGoing || f.Time.After(s.Pods.GoneSince.Add(-eventGrain))
 }
 

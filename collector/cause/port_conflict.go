@@ -15,4 +15,15 @@ var portConflict = Cause{
 		}
 		return v
 	},
+	Node: func(s *Snapshot) Verdict {
+		p := s.Local.Proxy
+		if p == nil || !p.Seen || s.Running == nil {
+			return unknown("an answer on kube-proxy's ports")
+		}
+		if s.Running.Foreign && p.says(p.Ports.Metrics, PortAnswered) {
+			return active(p.Ports.Metrics.Since, Finding{"metrics", []string{
+				p.Ports.Metrics.String(), "it has no /proxyMode, which every kube-proxy has: somebody else answers there"}})
+		}
+		return inactive()
+	},
 }

@@ -1,9 +1,15 @@
 package cause
 
+import (
+	"fmt"
+	"time"
+)
+
 var rulesStale = Cause{
 	Name:    "rules_stale",
 	Meaning: "The rules on the node are not what the API says.",
 	Details: []Detail{
+		{"never_synced", "kube-proxy has never written the rules of this IP family and does not try again by itself: read its log for the first failed sync, mend that, restart the pod."},
 		{"sync_failing", "Each try to write the rules fails: see the line; the same line number each time is one bad Service."},
 		{"sync_stuck", "Rules have waited for long to be written: read kube-proxy's log for failed syncs, look for a blocked iptables or nft on the node, restart the pod."},
 		{"flushed", "Somebody removes the rules: look for a firewall service that reloads at that time."},
@@ -20,4 +26,56 @@ var rulesStale = Cause{
 		}
 		return v
 	},
+	Node: func(s *Snapshot) Verdict {
+		p := s.Local.Proxy
+		if p == nil || !p.Seen {
+			return unknown("kube-proxy on this node")
+		}
+		switch {
+		case p.stopped():
+			return active(p.Ports.Healthz.Since, Finding{"sync_stuck", []string{fmt.Sprintf("process %d is stopped by a signal (state %s): it hears of no change and writes no rule", p.Process.PID, p.Process.State)}})
+		case p.silent():
+			return active(p.Ports.Healthz.Since, Finding{"sync_stuck", []string{p.Ports.Healthz.String(), "kube-proxy accepts connections and answers none"}})
+		}
+		for i := range p.Families {
+			if v := p.Families[i].stale(s, p); v.State == Active {
+				return v
+			}
+		}
+		// /livez fails when rules have waited for twice the sync period.
+		if h := p.Ports.Healthz; p.says(h, PortAnswered) && h.Livez == statusUnavailable {
+			return active(h.Since, Finding{"sync_stuck", []string{h.String()}})
+		}
+		if p.Families == nil {
+			return unknown("kube-proxy's metrics on the node")
+		}
+		return inactive()
+	},
+}
+
+const (
+	// firstSync is how long the first writing of the rules may take.
+	firstSync = time.Minute
+	// waiting is how long a change may wait: twice the sync period, as /livez counts.
+	waiting = time.Minute
+)
+
+// stale is whether the rules of an IP family are not current. In a cluster
+// where nothing changes nothing is queued, and nothing is stale.
+func (f *Family) stale(s *Snapshot, p *Proxy) Verdict {
+	began := p.began()
+	says := fmt.Sprintf("%s: last change heard of %s, rules last written %s, %.0f failed tries", f.Name, stamp(f.Queued), stamp(f.Synced), f.Failures)
+	switch {
+	case f.Queued.IsZero():
+		return inactive() // a family that it does not serve, or nothing yet
+	case f.Synced.IsZero() && !began.IsZero() && s.Now.Sub(began) >= firstSync:
+		return active(began, Finding{"never_synced", []string{says}})
+	case f.Synced.IsZero():
+		return inactive()
+	case !f.Failing.IsZero() && s.Now.Sub(f.Failing) >= waiting/2 && f.Synced.Before(f.Failing):
+		return active(f.Failing, Finding{"sync_failing", []string{says}})
+	case f.Queued.After(f.Synced) && s.Now.Sub(f.Queued) >= waiting:
+		return active(f.Queued, Finding{"sync_stuck", []string{says}})
+	}
+	return inactive()
 }

@@ -10,7 +10,7 @@ import (
 // and admission policies, the kernel's security modules.
 var (
 	podSecurity = regexp.MustCompile(`violates PodSecurity|pod security policy|PodSecurityPolicy`)
-	admission   = regexp.MustCompile(`admission webhook|ValidatingAdmissionPolicy|denied the request|admission plugin`)
+	admission   = regexp.MustCompile(`admission webhook|failed calling webhook|ValidatingAdmissionPolicy|denied the request|admission plugin`)
 	lsm         = regexp.MustCompile(`(?i)apparmor|selinux|seccomp|avc:`)
 )
 

@@ -1,9 +1,25 @@
 package cause
 
-import "testing"
+import (
+	"testing"
+	"time"
+)
 
 func TestSecurityPolicy(t *testing.T) {
 	atBoundary(t, securityPolicy, []boundary{
+		{"from before the node was there: about another node", func(s *Snapshot) {
+			refused("violates PodSecurity")(s)
+			s.Pods.SeenGoing = false
+			s.Placement.Failure.Time = now.Add(-time.Minute)
+			s.Node.Created = now.Add(-time.Minute + eventGrain + 1)
+		}, Inactive, ""},
+		{"just as the node came", func(s *Snapshot) {
+			refused("violates PodSecurity")(s)
+			s.Pods.SeenGoing = false
+			s.Placement.Failure.Time = now.Add(-time.Minute)
+			s.Node.Created = now.Add(-time.Minute + eventGrain)
+		}, Active, "pod_security"},
+		{"a webhook that does not answer", refused(`Internal error occurred: failed calling webhook "validate.x": connect: connection refused`), Active, "admission"},
 		{"a quota", refused(`pods "kube-proxy-" is forbidden: exceeded quota: q`), Inactive, ""},
 		{"a refusal of long ago", func(s *Snapshot) {
 			refused("violates PodSecurity")(s)

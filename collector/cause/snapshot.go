@@ -18,6 +18,8 @@ type Snapshot struct {
 	Expected *Expected
 	// Node is the Node object.
 	Node *Node
+	// Windows says that the node runs it: kube-proxy is another program there.
+	Windows bool
 	// Placement is what the kube-proxy DaemonSets say about this node.
 	Placement *Placement
 	// Pods are the kube-proxy pods of this node, running or meant for it.
@@ -39,6 +41,8 @@ type Snapshot struct {
 	Replaced string
 	// EventsKnown says that the events were read; without, their absence says nothing.
 	EventsKnown bool
+	// Local is what the node itself shows; nil in the API's view.
+	Local *Local
 	// Dump says that this comes from files: nothing more will be read, and
 	// every log is judged whatever the pod's state says.
 	Dump bool
@@ -86,6 +90,7 @@ type Expected struct {
 // Reasons why kube-proxy is expected on a node, or is not: a closed set.
 const (
 	ReasonDaemonSet = "daemonset"  // a DaemonSet runs it
+	ReasonProcess   = "process"    // it was seen on the node
 	ReasonStaticPod = "static_pod" // the kubelet runs it from a file
 	ReasonDefault   = "default"    // nothing replaces it
 	ReasonEmbedded  = "embedded"   // it is inside another process (k3s, MicroK8s)
@@ -202,8 +207,14 @@ type Pod struct {
 	HostnameFlag bool
 	// Image is the one that the pod asks for.
 	Image string
-	// ConfigMaps are namespace/name of those that the pod mounts.
-	ConfigMaps []string
+	// ConfigFrom is namespace/name of the ConfigMap that the file of --config is
+	// of; empty if it is of none, or there is no such flag.
+	ConfigFrom string
+	// Args says that its command line is known.
+	Args bool
+	// MetricsFlag and HealthzFlag are the literal values of --metrics-bind-address
+	// and --healthz-bind-address; empty if there are none.
+	MetricsFlag, HealthzFlag string
 }
 
 // Evicted is whether the kubelet evicted the pod.
@@ -262,4 +273,6 @@ type Log struct {
 	Class string
 	// Line is the line that decides, shortened; else the last error line.
 	Line string
+	// At is when it was written; zero if nothing tells.
+	At time.Time
 }

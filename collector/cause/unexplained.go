@@ -43,6 +43,10 @@ var unexplained = Cause{
 				says += fmt.Sprintf("; container waits with %s: %s", c.WaitingReason, quote(c.WaitingMessage))
 			}
 			evidence := []string{says}
+			if len(p.Events) > 0 {
+				e := p.Events[0]
+				evidence = append(evidence, fmt.Sprintf("pod %s: event %s %s, %d times: %s", p.Name, e.Reason, stamp(e.Time), e.Count, quote(e.Message)))
+			}
 			if s.Ports != nil && s.Ports.Healthz.Outcome != "" {
 				evidence = append(evidence, s.Ports.Healthz.String(), s.Ports.Metrics.String())
 			}

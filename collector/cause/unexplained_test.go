@@ -1,6 +1,7 @@
 package cause
 
 import (
+	"strings"
 	"testing"
 	"time"
 )
@@ -26,6 +27,12 @@ func TestUnexplained(t *testing.T) {
 		}, Unknown, ""},
 	})
 	s := healthySnapshot()
+	unwell(time.Hour)(s)
+	s.Pods.List[0].Events = []Event{{Reason: "FailedMount", Message: `configmap "kube-proxy" not found`, Time: now, Count: 30}}
+	if v := unexplained.Eval(s); v.State != Active || !strings.Contains(strings.Join(v.Findings[0].Evidence, "\n"), `30 times: configmap "kube-proxy" not found`) {
+		t.Errorf("the newest event is not quoted: %+v", v)
+	}
+	s = healthySnapshot()
 	unwell(time.Hour)(s)
 	s.Node.Pressure[0].Status = "True"
 	for i, v := range Judge(s).Verdicts {

@@ -11,6 +11,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -36,7 +37,9 @@ var (
 	Events     = Resource{"events", corev1.SchemeGroupVersion, &corev1.Event{}, func() runtime.Object { return &corev1.EventList{} }}
 	Services   = Resource{"services", corev1.SchemeGroupVersion, &corev1.Service{}, func() runtime.Object { return &corev1.ServiceList{} }}
 	ConfigMaps = Resource{"configmaps", corev1.SchemeGroupVersion, &corev1.ConfigMap{}, func() runtime.Object { return &corev1.ConfigMapList{} }}
-	DaemonSets = Resource{"daemonsets", appsv1.SchemeGroupVersion, &appsv1.DaemonSet{}, func() runtime.Object { return &appsv1.DaemonSetList{} }}
+	// EndpointSlices are those of Services.
+	EndpointSlices = Resource{"endpointslices", discoveryv1.SchemeGroupVersion, &discoveryv1.EndpointSlice{}, func() runtime.Object { return &discoveryv1.EndpointSliceList{} }}
+	DaemonSets     = Resource{"daemonsets", appsv1.SchemeGroupVersion, &appsv1.DaemonSet{}, func() runtime.Object { return &appsv1.DaemonSetList{} }}
 )
 
 // Client asks one API server.
@@ -49,7 +52,7 @@ type Client struct {
 // limit of cfg.
 func New(cfg *rest.Config) (*Client, error) {
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, appsv1.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, appsv1.AddToScheme, discoveryv1.AddToScheme} {
 		if err := add(scheme); err != nil {
 			return nil, err
 		}
@@ -73,7 +76,7 @@ func New(cfg *rest.Config) (*Client, error) {
 	for _, g := range []struct {
 		version schema.GroupVersion
 		path    string
-	}{{corev1.SchemeGroupVersion, "/api"}, {appsv1.SchemeGroupVersion, "/apis"}} {
+	}{{corev1.SchemeGroupVersion, "/api"}, {appsv1.SchemeGroupVersion, "/apis"}, {discoveryv1.SchemeGroupVersion, "/apis"}} {
 		one := rest.CopyConfig(shared)
 		one.GroupVersion, one.APIPath = &g.version, g.path
 		if c.groups[g.version], err = rest.RESTClientForConfigAndClient(one, http); err != nil {

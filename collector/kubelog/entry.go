@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"regexp"
+	"strconv"
 	"strings"
+	"time"
 )
 
 // severity is how bad an entry calls itself.
@@ -21,6 +23,10 @@ const (
 type entry struct {
 	severity severity
 	body     string
+	// clock is klog's time since the year began; 0 if it has none.
+	clock time.Duration
+	// at is the carrier's time; zero if it has none.
+	at time.Time
 }
 
 // Bounds of what is looked at in one entry: a log is foreign input.
@@ -32,7 +38,7 @@ const (
 var (
 	// klogHeader is "E1123 08:13:16.334300      86 run.go:72] ", wherever what
 	// wrote the line down (journald, a container runtime, kubectl) put it.
-	klogHeader = regexp.MustCompile(`(?:^|[ \t"])([IWEF])\d{4} \d\d:\d\d:\d\d\.\d+\s+\d+ ([\w.-]+:\d+)\] ?`)
+	klogHeader = regexp.MustCompile(`(?:^|[ \t"])([IWEF])(\d{4} \d\d:\d\d:\d\d)\.\d+\s+\d+ [\w.-]+:\d+\] ?`)
 	// tornHeader is what is left of one that somebody cut.
 	tornHeader = regexp.MustCompile(`^[\w-]+\.go:\d+\] `)
 	// carriers write before the line: CRI, journald, kubectl --prefix or --timestamps.
@@ -81,18 +87,45 @@ func parse(text string) (e entry, head bool) {
 		text = message
 	}
 	if m := klogHeader.FindStringSubmatchIndex(text); m != nil {
-		return entry{map[byte]severity{'I': info, 'W': warning, 'E': failure, 'F': failure}[text[m[2]]], text[m[1]:]}, true
+		return entry{
+			severity: map[byte]severity{'I': info, 'W': warning, 'E': failure, 'F': failure}[text[m[2]]], body: text[m[1]:],
+			clock: clock(text[m[4]:m[5]]), at: carrierTime(text),
+		}, true
 	}
+	at := carrierTime(text)
 	for carrier := carriers.FindString(text); carrier != ""; carrier = carriers.FindString(text) {
 		text = text[len(carrier):]
 	}
 	if e, ok := structured(text); ok {
+		e.at = at
 		return e, true
 	}
 	if torn := tornHeader.FindString(text); torn != "" {
-		return entry{plain, text[len(torn):]}, true
+		return entry{severity: plain, body: text[len(torn):], at: at}, true
 	}
-	return entry{plain, strings.TrimLeft(text, " \t")}, starters.MatchString(text)
+	return entry{severity: plain, body: strings.TrimLeft(text, " \t"), at: at}, starters.MatchString(text)
+}
+
+// clock is klog's "1123 08:13:16" since the year began, in a leap year; 0 if
+// there is no such time.
+func clock(text string) time.Duration {
+	const leap = 2000
+	t, err := time.Parse("20060102 15:04:05", strconv.Itoa(leap)+text)
+	if err != nil {
+		return 0
+	}
+	return t.Sub(time.Date(leap, 1, 1, 0, 0, 0, 0, time.UTC)) + 1
+}
+
+// carrierTime is the time with which a line begins, as kubectl --timestamps and
+// CRI write it; zero if there is none.
+func carrierTime(text string) time.Time {
+	first, _, _ := strings.Cut(text, " ")
+	t, err := time.Parse(time.RFC3339Nano, first)
+	if err != nil {
+		return time.Time{}
+	}
+	return t
 }
 
 // docker unwraps a line of Docker's json-file driver.
@@ -117,7 +150,7 @@ func structured(text string) (entry, bool) {
 		return entry{}, false
 	}
 	if line.Err == "" {
-		return entry{info, line.Msg}, true
+		return entry{severity: info, body: line.Msg}, true
 	}
-	return entry{failure, line.Msg + " err=" + line.Err}, true
+	return entry{severity: failure, body: line.Msg + " err=" + line.Err}, true
 }

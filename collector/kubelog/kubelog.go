@@ -6,6 +6,7 @@ package kubelog
 import (
 	"regexp"
 	"strings"
+	"time"
 )
 
 // Result is what a log says.
@@ -15,6 +16,9 @@ type Result struct {
 	// Line is the entry that decides, without its time and place; if none
 	// does, the last error, if any.
 	Line string
+	// At is when the entry was written; zero if no carrier tells: klog's own time
+	// lacks the year and the zone.
+	At time.Time
 }
 
 // Classify reads a whole log, oldest line first. What ended the process is in
@@ -23,8 +27,10 @@ type Result struct {
 func Classify(log []byte) Result {
 	var weak, unknown Result
 	all := entries(log)
+	var after aftermath
 	for i := len(all) - 1; i >= 0; i-- {
 		e := all[i]
+		after.note(e)
 		if e.severity == info || isNoise(e.body) {
 			continue
 		}
@@ -35,21 +41,66 @@ func Classify(log []byte) Result {
 			if unknown.Line == "" && (e.severity == failure || e.severity == plain && starters.MatchString(e.body)) {
 				unknown.Line = first(e.body)
 			}
+		case after.tookBack(p, e):
 		case p.weak:
 			if weak.Class == "" {
-				weak = Result{p.class, first(e.body)}
+				weak = Result{p.class, first(e.body), e.at}
 			}
 		default:
-			return Result{p.class, quote(p, e.body)}
+			return Result{p.class, quote(p, e.body), e.at}
 		}
 	}
 	switch {
 	case weak.Class != "":
 		return weak
 	case unknown.Line == "" && len(all) > 0 && waiting.MatchString(all[len(all)-1].body):
-		return Result{ClassWaiting, first(all[len(all)-1].body)}
+		return Result{ClassWaiting, first(all[len(all)-1].body), all[len(all)-1].at}
 	}
 	return unknown
+}
+
+// aftermath is what a log says after an entry.
+type aftermath struct {
+	last          time.Duration // the newest klog time, since the year began; 0 if none
+	caches, syncs int
+}
+
+var (
+	cachesSynced = regexp.MustCompile(`^"?Caches (are|is) synced`)
+	rulesSynced  = regexp.MustCompile(`^"?SyncProxyRules complete`)
+)
+
+func (a *aftermath) note(e entry) {
+	if a.last == 0 {
+		a.last = e.clock
+	}
+	if e.severity != info {
+		return
+	}
+	if cachesSynced.MatchString(e.body) {
+		a.caches++
+	}
+	if rulesSynced.MatchString(e.body) {
+		a.syncs++
+	}
+}
+
+// repeats is how soon a failure that lasts is said again: client-go and the
+// proxiers try at least every half minute.
+const repeats = 2 * time.Minute
+
+// tookBack is whether what came after an entry shows that it was over: a watch
+// that was refused and has worked since, a sync that failed and was repeated.
+// A failed sync says "complete" too, so it takes a second one.
+func (a *aftermath) tookBack(p *pattern, e entry) bool {
+	long := e.clock > 0 && a.last-e.clock >= repeats
+	switch {
+	case strings.HasPrefix(p.class, "api_unreachable/"):
+		return a.caches > 0 || long
+	case p.class == "rules_stale/sync_failing":
+		return a.syncs > 1 || a.syncs > 0 && long
+	}
+	return false
 }
 
 // ClassWaiting is the class of a log that ends with kube-proxy waiting for the

@@ -37,7 +37,7 @@ var patterns = []pattern{
 	{class: "crash_loop/bad_flag", expr: re(`unknown (shorthand )?flag: |flag provided but not defined|does not take any arguments|flag needs an argument|invalid argument .* for .*(flag|--\S+)`),
 		source:  "spf13/pflag; cmd/kube-proxy/app/server.go",
 		example: `Error: unknown flag: --no-such-flag`},
-	{class: "crash_loop/config_parse", expr: re(`failed complete: (failed to decode|failed lenient decoding|got unexpected config type|open [^ ]+: (no such file|permission denied|is a directory)|.*read [^ ]+: is a directory)|unexpected config type|couldn't (get version/kind|unmarshal)|no kind "[^"]*" is registered|strict decoding error|KubeProxyConfiguration: .*(ReadMapCB|ReadString|expect |unmarshal|[Dd]ecode)`),
+	{class: "crash_loop/config_parse", expr: re(`failed complete: (failed to decode|failed lenient decoding|got unexpected config type|open [^ ]+: (no such file|permission denied|is a directory)|.*read [^ ]+: is a directory)|unexpected config type|couldn't (get version/kind|unmarshal)|no kind "[^"]*" is registered|strict decoding error|KubeProxyConfiguration[.:].*(ReadMapCB|ReadString|expect |unmarshal|[Dd]ecode)`),
 		source:  "cmd/kube-proxy/app/options.go loadConfigFromFile",
 		example: `E1123 08:13:43.486160      86 run.go:72] "command failed" err="failed complete: failed to decode: yaml: did not find expected key"`},
 	{class: "resource_exhausted/inotify", expr: re(`failed complete: too many open files|inotify_init|user limit on the total number of inotify instances|inotify.*(no space left|too many open files)`),

@@ -141,7 +141,8 @@ func Open(dir string) (*Cluster, error) {
 // NodeName is the name of the i-th node, from 1.
 func NodeName(i int) string { return fmt.Sprintf("n%d", i) }
 
-func nodeIP(i int) string { return fmt.Sprintf("10.99.0.%d", 10+i) }
+// NodeIP is the address of the i-th node, from 1.
+func NodeIP(i int) string { return fmt.Sprintf("10.99.0.%d", 10+i) }
 
 // Node finds a running machine of the lab by name, the control plane too.
 func (c *Cluster) Node(name string) (*machine.Machine, error) {

@@ -56,7 +56,7 @@ func (c *Cluster) routePods() error {
 			if j == i {
 				continue
 			}
-			if _, err := m.Host("ip", "route", "replace", podCIDR(j), "via", nodeIP(j)); err != nil {
+			if _, err := m.Host("ip", "route", "replace", podCIDR(j), "via", NodeIP(j)); err != nil {
 				return err
 			}
 		}
@@ -111,7 +111,7 @@ func connect(cp, m *machine.Machine, i int) error {
 	}
 	for _, argv := range []string{
 		"ip link set lo up",
-		"ip addr add " + nodeIP(i) + "/24 dev eth0",
+		"ip addr add " + NodeIP(i) + "/24 dev eth0",
 		"ip link set eth0 up",
 		"ip route add default via 10.99.0.1",
 		"sysctl -qw net.ipv4.ip_forward=1",
@@ -211,7 +211,7 @@ func (c *Cluster) LoadImage(m *machine.Machine, path string) error {
 func (c *Cluster) StartKubelet(m *machine.Machine, i int) error {
 	return m.StartService(machine.Service{Name: "kubelet", Argv: []string{"/opt/lab/kube", "kubelet",
 		"--kubeconfig=/etc/kubernetes/kubelet.conf", "--config=" + KubeletConfig,
-		"--hostname-override=" + NodeName(i), "--node-ip=" + nodeIP(i)}})
+		"--hostname-override=" + NodeName(i), "--node-ip=" + NodeIP(i)}})
 }
 
 // RestartService stops a service and starts it as it was.

@@ -24,22 +24,8 @@ const Name = "kproxy-exporter"
 // repository at root, waits until the Deployment is available, and returns the
 // name of its pod and of the pod's node.
 func Install(ctx context.Context, c *cluster.Cluster, root string) (pod, node string, err error) {
-	image, err := os.ReadFile(filepath.Join(root, "bin/kproxy-exporter.tar"))
-	if err != nil {
-		return "", "", fmt.Errorf("%w; run 'make image'", err)
-	}
-	for i := 1; i <= c.NodeCount; i++ {
-		m, err := c.Node(cluster.NodeName(i))
-		if err != nil {
-			return "", "", err
-		}
-		const path = "/run/kproxy-exporter.tar"
-		if err := m.WriteFile(path, image, 0o600); err != nil {
-			return "", "", err
-		}
-		if err := c.LoadImage(m, path); err != nil {
-			return "", "", err
-		}
+	if err := loadImage(c, root); err != nil {
+		return "", "", err
 	}
 	if err := Apply(ctx, c, root); err != nil {
 		return "", "", err
@@ -60,6 +46,28 @@ func Install(ctx context.Context, c *cluster.Cluster, root string) (pod, node st
 		return "", "", fmt.Errorf("%d pods of the exporter, want 1", len(pods.Items))
 	}
 	return pods.Items[0].Name, pods.Items[0].Spec.NodeName, nil
+}
+
+// loadImage loads the exporter's image on every node.
+func loadImage(c *cluster.Cluster, root string) error {
+	image, err := os.ReadFile(filepath.Join(root, "bin/kproxy-exporter.tar"))
+	if err != nil {
+		return fmt.Errorf("%w; run 'make image'", err)
+	}
+	for i := 1; i <= c.NodeCount; i++ {
+		m, err := c.Node(cluster.NodeName(i))
+		if err != nil {
+			return err
+		}
+		const path = "/run/kproxy-exporter.tar"
+		if err := m.WriteFile(path, image, 0o600); err != nil {
+			return err
+		}
+		if err := c.LoadImage(m, path); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Apply applies the manifest of the repository at root: rights and Deployment.
@@ -107,6 +115,33 @@ func Start(ctx context.Context, c *cluster.Cluster, root string, args ...string)
 	}
 	return cp.StartService(machine.Service{Name: Service, Argv: append([]string{Binary, "cluster",
 		"--kubeconfig", KubeconfigPath, "--web.listen-address", Address}, args...)})
+}
+
+// NodeName is that of the node role's namespace and DaemonSet.
+const NodeName = "kproxy-exporter-node"
+
+// NodeAddress is where the node role listens on the i-th node, from 1.
+func NodeAddress(i int) string { return cluster.NodeIP(i) + ":19249" }
+
+// InstallNode loads the image on every node, applies the manifest of the node
+// role, and waits until it runs everywhere.
+func InstallNode(ctx context.Context, c *cluster.Cluster, root string) error {
+	if err := loadImage(c, root); err != nil {
+		return err
+	}
+	manifest, err := os.ReadFile(filepath.Join(root, "deploy/node.yaml"))
+	if err != nil {
+		return err
+	}
+	// As users would, but for how often it asks.
+	if err := c.Apply(ctx, strings.Replace(string(manifest), "args: [node,", "args: [node, --api.interval=3s,", 1)); err != nil {
+		return err
+	}
+	if _, err := c.Kubectl(ctx, "", "-n", NodeName, "rollout", "status", "daemonset/"+NodeName, "--timeout=60s"); err != nil {
+		why, _ := c.Kubectl(ctx, "", "-n", NodeName, "describe", "pods")
+		return fmt.Errorf("%w\n%s", err, why)
+	}
+	return nil
 }
 
 // Stop ends what Start started, as the kubelet ends a container, and returns

@@ -26,8 +26,16 @@ type Fault struct {
 	Breaks string
 	// Modes are those of kube-proxy in which it applies; all if empty.
 	Modes []string
-	// Cause and Detail are what an exporter must say of the node, and of no other.
+	// Cause and Detail are what the cluster role must say of the node, and of no
+	// other; empty if the API does not show it.
 	Cause, Detail string
+	// OnNode is "cause/detail" that the node role must say on the node, and on no
+	// other; empty if it is not asked.
+	OnNode string
+	// EverywhereOnNode says that every node sees it.
+	EverywhereOnNode bool
+	// BesideOnNode are causes that the node role says too, by the nature of it.
+	BesideOnNode []string
 	// Beside are causes that are active too, by the nature of this one.
 	Beside []string
 	// Everywhere says that it breaks every node.

@@ -40,7 +40,7 @@ var configFaults = []Fault{
 		inject: editKubeProxyConfig(func(c string) string { return replaceLine(c, "clusterCIDR:", "clusterCIDR: fd00:10::/48") }),
 	},
 	{
-		Name: "hostname-wrong", Breaks: "the DaemonSet passes a name that no Node has",
+		Name: "hostname-wrong", Breaks: "the DaemonSet passes a name that no Node has", OnNode: "config_mismatch/hostname",
 		Cause: "config_mismatch", Detail: "hostname",
 		inject: editPodSpec(func(s *corev1.PodSpec) {
 			s.Containers[0].Command = append(s.Containers[0].Command[:2:2], "--hostname-override=nobody")
@@ -60,7 +60,7 @@ var configFaults = []Fault{
 		},
 	},
 	{
-		Name: "metrics-on-localhost", Breaks: "the metrics are bound to the loopback address, kubeadm's default",
+		Name: "metrics-on-localhost", Breaks: "the metrics are bound to the loopback address, kubeadm's default", OnNode: "metrics_unreachable/localhost_bind",
 		Cause: "metrics_unreachable", Detail: "localhost_bind",
 		inject: editKubeProxyConfig(func(c string) string {
 			return replaceLine(c, "metricsBindAddress:", "metricsBindAddress: 127.0.0.1:10249")
@@ -70,8 +70,7 @@ var configFaults = []Fault{
 		Name: "metrics-port-taken", Breaks: "somebody else listens on the metrics port",
 		Cause: "port_conflict", Detail: "metrics", Beside: []string{"crash_loop"},
 		inject: func(ctx context.Context, t *target) error {
-			err := t.machine.StartService(machine.Service{Name: "squatter", Argv: []string{"/opt/lab/kproxy-lab", "registry", "--listen=0.0.0.0:10249"}})
-			if err != nil {
+			if err := t.squat("10249"); err != nil {
 				return err
 			}
 			return editKubeProxyConfig(func(c string) string { return "bindAddressHardFail: true\n" + c })(ctx, t)
@@ -79,11 +78,10 @@ var configFaults = []Fault{
 		heal: stopSquatter,
 	},
 	{
-		Name: "metrics-port-foreign", Breaks: "somebody else listens on the metrics port, and kube-proxy runs on without it",
+		Name: "metrics-port-foreign", Breaks: "somebody else listens on the metrics port, and kube-proxy runs on without it", OnNode: "port_conflict/metrics",
 		Cause: "port_conflict", Detail: "metrics",
 		inject: func(ctx context.Context, t *target) error {
-			err := t.machine.StartService(machine.Service{Name: "squatter", Argv: []string{"/opt/lab/kproxy-lab", "registry", "--listen=0.0.0.0:10249"}})
-			if err != nil {
+			if err := t.squat("10249"); err != nil {
 				return err
 			}
 			return t.deletePod(ctx)
@@ -94,8 +92,7 @@ var configFaults = []Fault{
 		Name: "healthz-port-taken", Breaks: "somebody else listens on the health port",
 		Cause: "port_conflict", Detail: "healthz", Beside: []string{"crash_loop"},
 		inject: func(ctx context.Context, t *target) error {
-			err := t.machine.StartService(machine.Service{Name: "squatter", Argv: []string{"/opt/lab/kproxy-lab", "registry", "--listen=0.0.0.0:10256"}})
-			if err != nil {
+			if err := t.squat("10256"); err != nil {
 				return err
 			}
 			return editKubeProxyConfig(func(c string) string { return "bindAddressHardFail: true\n" + c })(ctx, t)
@@ -148,15 +145,15 @@ var policyFaults = []Fault{
 		heal: func(ctx context.Context, t *target) error { return t.enforce(ctx, "null") },
 	},
 	{
-		Name: "token-refused", Breaks: "the token in kube-proxy's kubeconfig is not one of this cluster",
+		Name: "token-refused", Breaks: "the token in kube-proxy's kubeconfig is not one of this cluster", OnNode: "api_unreachable/unauthorized",
 		Cause: "api_unreachable", Detail: "unauthorized", inject: editKubeconfig("    tokenFile: /var/run/secrets/kubernetes.io/serviceaccount/token", "    token: not-a-token"),
 	},
 	{
-		Name: "wrong-server", Breaks: "the kubeconfig names a port on which no API server listens",
+		Name: "wrong-server", Breaks: "the kubeconfig names a port on which no API server listens", OnNode: "api_unreachable/refused",
 		Cause: "api_unreachable", Detail: "refused", inject: editKubeconfig("https://10.99.0.1:6443", "https://10.99.0.1:6444"),
 	},
 	{
-		Name: "server-certificate-expired", Breaks: "the address in the kubeconfig shows a certificate that has expired",
+		Name: "server-certificate-expired", Breaks: "the address in the kubeconfig shows a certificate that has expired", OnNode: "api_unreachable/cert_expired",
 		Cause: "api_unreachable", Detail: "cert_expired",
 		inject: func(ctx context.Context, t *target) error {
 			if err := t.cluster.ServeExpired(); err != nil {
@@ -167,11 +164,11 @@ var policyFaults = []Fault{
 		heal: func(_ context.Context, t *target) error { return t.cluster.StopExpired() },
 	},
 	{
-		Name: "wrong-ca", Breaks: "the kubeconfig trusts another CA",
+		Name: "wrong-ca", Breaks: "the kubeconfig trusts another CA", OnNode: "api_unreachable/tls",
 		Cause: "api_unreachable", Detail: "tls", inject: editKubeconfig("    certificate-authority: /var/run/secrets/kubernetes.io/serviceaccount/ca.crt\n", ""),
 	},
 	{
-		Name: "rights-removed", Breaks: "kube-proxy's service account lost its rights, and its pod starts anew",
+		Name: "rights-removed", Breaks: "kube-proxy's service account lost its rights, and its pod starts anew", OnNode: "api_unreachable/forbidden", EverywhereOnNode: true,
 		Cause: "api_unreachable", Detail: "forbidden",
 		inject: func(ctx context.Context, t *target) error {
 			if err := t.subjects(ctx, nil); err != nil {
@@ -196,7 +193,7 @@ var policyFaults = []Fault{
 		},
 	},
 	{
-		Name: "containerd-stopped", Breaks: "the container runtime is stopped",
+		Name: "containerd-stopped", Breaks: "the container runtime is stopped", OnNode: "container_runtime/down",
 		Cause: "container_runtime", Detail: "down", Beside: []string{"node_not_ready"},
 		inject: func(_ context.Context, t *target) error { return t.machine.StopService("containerd", syscall.SIGKILL) },
 		heal: func(_ context.Context, t *target) error {
@@ -206,6 +203,13 @@ var policyFaults = []Fault{
 			return cluster.RestartService(t.machine, "kubelet")
 		},
 	},
+}
+
+// squat listens on a port of the node as soon as kube-proxy lets go of it.
+func (t *target) squat(port string) error {
+	return t.machine.StartService(machine.Service{Name: "squatter", Argv: []string{
+		"/opt/lab/kproxy-lab", "registry", "--patient", "--listen=0.0.0.0:" + port,
+	}})
 }
 
 func stopSquatter(_ context.Context, t *target) error {

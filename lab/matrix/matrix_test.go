@@ -61,7 +61,7 @@ func walk(t *testing.T, w *world, lab int) {
 	share := 0
 	for i := range fault.All {
 		f := &fault.All[i]
-		if !f.Applies(w.Mode) {
+		if !f.Applies(w.Mode) || f.Cause == "" {
 			continue
 		}
 		if share++; share%labs != lab {
@@ -79,12 +79,26 @@ func walk(t *testing.T, w *world, lab int) {
 // try injects a fault, waits for its name, heals it and waits for silence. A
 // wrong word at any moment fails.
 func (w *world) try(t *testing.T, f *fault.Fault) (named, silent time.Duration) {
+	return w.tryFor(t, f, expectation{f.Cause + "/" + f.Detail, f.Beside, f.Everywhere})
+}
+
+// expectation is what the exporters must say of a fault.
+type expectation struct {
+	verdict    string // cause/detail
+	beside     []string
+	everywhere bool
+}
+
+// tryFor is try with what is wanted of the exporters that are judged.
+func (w *world) tryFor(t *testing.T, f *fault.Fault, e expectation) (named, silent time.Duration) {
 	ctx := t.Context()
+	want := e.verdict
+	name, _, _ := strings.Cut(want, "/")
 	wrong := map[string]bool{}
 	watch := func(s state) {
 		for n, causes := range s.active {
 			for _, c := range causes {
-				if c != f.Cause && !slices.Contains(f.Beside, c) || n != node && !f.Everywhere {
+				if c != name && !slices.Contains(e.beside, c) || n != node && !e.everywhere {
 					wrong[fmt.Sprintf("%s was called %s", n, c)] = true
 				}
 			}
@@ -93,11 +107,10 @@ func (w *world) try(t *testing.T, f *fault.Fault) (named, silent time.Duration) 
 	if err := f.Inject(ctx, w.Cluster, node); err != nil {
 		t.Fatal(err)
 	}
-	want := f.Cause + "/" + f.Detail
 	named, err := w.await(ctx, max(namedWithin, f.Within), func(s state) string {
 		watch(s)
 		for n, p := range s.primary {
-			if p != want && (n == node || f.Everywhere) {
+			if p != want && (n == node || e.everywhere) {
 				return fmt.Sprintf("%s is called %s, want %s", n, p, want)
 			}
 		}
@@ -111,6 +124,9 @@ func (w *world) try(t *testing.T, f *fault.Fault) (named, silent time.Duration) 
 	}
 	if err := f.Heal(ctx, w.Cluster, node); err != nil {
 		t.Fatal(err)
+	}
+	if err := w.WaitReady(ctx, healWithin); err != nil { // a pod that goes still looks well to its node
+		t.Error(err)
 	}
 	silent, err = w.await(ctx, healWithin, func(s state) string { watch(s); return s.notSilent(2) })
 	if err != nil {

@@ -64,7 +64,7 @@ func pageOnAPhone(t *testing.T, w *world, want string) {
 	}
 	if err := chromedp.Do(ctx,
 		chromedp.EmulateViewport(phoneWidth, phoneHeight, chromedp.EmulateMobile),
-		chromedp.Navigate(w.url+"/causes"),
+		chromedp.Navigate(w.urls[0]+"/causes"),
 	); err != nil {
 		t.Fatal(err)
 	}

@@ -24,10 +24,16 @@ import (
 type world struct {
 	*cluster.Cluster
 	root string
-	url  string
+	// urls are the exporters whose metrics are judged together.
+	urls []string
 }
 
 func start(t *testing.T, name, mode string) *world {
+	t.Helper()
+	return startWith(t, name, mode, map[string]string{"exporter": exporter.Address})
+}
+
+func startWith(t *testing.T, name, mode string, forwards map[string]string) *world {
 	t.Helper()
 	root, err := filepath.Abs("../..")
 	if err != nil {
@@ -42,12 +48,12 @@ func start(t *testing.T, name, mode string) *world {
 	down()
 	t.Cleanup(down)
 	bin := filepath.Join(root, "lab/bin")
-	c, err := cluster.Up(t.Context(), cluster.Config{Dir: dir, Bin: bin, Nodes: 2, Mode: mode, Forwards: map[string]string{"exporter": exporter.Address}},
+	c, err := cluster.Up(t.Context(), cluster.Config{Dir: dir, Bin: bin, Nodes: 2, Mode: mode, Forwards: forwards},
 		cluster.NewProgress(logWriter{t}, filepath.Join(bin, "timings.json")))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &world{Cluster: c, root: root, url: "http://" + c.Listen["exporter"]}
+	return &world{Cluster: c, root: root, urls: []string{"http://" + c.Listen["exporter"]}}
 }
 
 // exporterArgs make it notice sooner than users need it to.
@@ -105,7 +111,11 @@ func (w *world) noRefusals(t *testing.T) {
 
 // get asks the exporter that is judged.
 func (w *world) get(ctx context.Context, path string) (string, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, w.url+path, nil)
+	return get(ctx, w.urls[0]+path)
+}
+
+func get(ctx context.Context, url string) (string, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return "", err
 	}
@@ -116,7 +126,7 @@ func (w *world) get(ctx context.Context, path string) (string, error) {
 	defer res.Body.Close()
 	b, err := io.ReadAll(res.Body)
 	if err == nil && res.StatusCode != http.StatusOK {
-		err = fmt.Errorf("%s: %s: %s", path, res.Status, b)
+		err = fmt.Errorf("%s: %s: %s", url, res.Status, b)
 	}
 	return string(b), err
 }
@@ -130,14 +140,24 @@ type state struct {
 
 func (w *world) scrape(ctx context.Context) (state, error) {
 	s := state{map[string]string{}, map[string][]string{}, map[string]int{}}
-	body, err := w.get(ctx, "/metrics")
-	if err != nil {
-		return s, err
+	for _, url := range w.urls {
+		body, err := get(ctx, url+"/metrics")
+		if err != nil {
+			return s, err
+		}
+		if err := s.read(body); err != nil {
+			return s, err
+		}
 	}
+	return s, nil
+}
+
+// read adds what an exposition says.
+func (s *state) read(body string) error {
 	parser := expfmt.NewTextParser(model.UTF8Validation)
 	families, err := parser.TextToMetricFamilies(strings.NewReader(body))
 	if err != nil {
-		return s, err
+		return err
 	}
 	label := func(m *dto.Metric, name string) string {
 		for _, l := range m.Label {
@@ -157,7 +177,7 @@ func (w *world) scrape(ctx context.Context) (state, error) {
 			s.active[n] = append(s.active[n], label(m, "cause"))
 		}
 	}
-	return s, nil
+	return nil
 }
 
 // notSilent says what speaks against "all nodes are known and healthy".

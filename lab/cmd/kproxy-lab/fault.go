@@ -31,7 +31,11 @@ func listCommand(app *kingpin.Application, _ *string) (string, func() error) {
 			if len(f.Modes) > 0 {
 				modes = strings.Join(f.Modes, ",")
 			}
-			fmt.Fprintf(w, "%s\t%s/%s\t%s\t%s\n", f.Name, f.Cause, f.Detail, modes, f.Breaks)
+			says := f.Cause + "/" + f.Detail
+			if f.Cause == "" {
+				says = f.OnNode + " (node role)"
+			}
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", f.Name, says, modes, f.Breaks)
 		}
 		return w.Flush()
 	}

@@ -2,9 +2,13 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
+	"syscall"
+	"time"
 
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/google/go-containerregistry/pkg/registry"
@@ -44,10 +48,19 @@ func registryCommand(app *kingpin.Application, _ *string) (string, func() error)
 	listen := cmd.Flag("listen", "Address to listen on.").Required().String()
 	cert := cmd.Flag("cert", "Serve TLS with this certificate.").String()
 	key := cmd.Flag("key", "Its key.").String()
+	patient := cmd.Flag("patient", "Wait until whoever listens there lets go of it.").Bool()
 	return cmd.FullCommand(), func() error {
-		if *cert != "" {
-			return http.ListenAndServeTLS(*listen, *cert, *key, registry.New())
+		l, err := net.Listen("tcp", *listen)
+		for *patient && errors.Is(err, syscall.EADDRINUSE) {
+			time.Sleep(5 * time.Millisecond)
+			l, err = net.Listen("tcp", *listen)
 		}
-		return http.ListenAndServe(*listen, registry.New())
+		if err != nil {
+			return err
+		}
+		if *cert != "" {
+			return http.ServeTLS(l, registry.New(), *cert, *key)
+		}
+		return http.Serve(l, registry.New())
 	}
 }

@@ -1,0 +1,191 @@
+package cause
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Local is what a node shows to a process that runs on it, whatever else is
+// gone. A part that was not observed is nil.
+type Local struct {
+	// API are the addresses of the API server as this node sees them; nil if none
+	// was asked.
+	API []APIAddress
+	// Proxy is kube-proxy as the node shows it; nil if nobody looked.
+	Proxy *Proxy
+	// Conntrack is the kernel's table of connections.
+	Conntrack *Conntrack
+	// Inotify says whether the kernel gives one more inotify instance to the user
+	// as whom kube-proxy runs.
+	Inotify *Limit
+	// Runtime is the container runtime's socket.
+	Runtime *Socket
+	// Rules are the rule worlds in which kube-proxy's rules were found.
+	Rules *RuleWorlds
+}
+
+// APIAddress is the newest attempt at an address of the API server, and how
+// long it has been so.
+type APIAddress struct {
+	// Kind says whose address it is.
+	Kind string
+	// Address is host:port.
+	Address string
+	// Class is ok, or one of the details of api_unreachable, or failed.
+	Class string
+	// Phase is the one that failed: dns, connect, tls or answer.
+	Phase, Error string
+	// Since and At are the first and the newest of the Times attempts in a row
+	// that went the same way.
+	Since, At time.Time
+	Times     int
+}
+
+// Kinds of addresses.
+const (
+	// KindKubeProxy is the one in kube-proxy's kubeconfig, asked as kube-proxy if
+	// its credentials may be read.
+	KindKubeProxy = "kube-proxy"
+	// KindVIP is the Service kubernetes.
+	KindVIP = "vip"
+	// KindEndpoint is an API server itself.
+	KindEndpoint = "endpoint"
+)
+
+// APIClassOK is the class of an attempt that was answered as it should be.
+const APIClassOK = "ok"
+
+func (a APIAddress) String() string {
+	what := map[string]string{KindKubeProxy: "the address in kube-proxy's kubeconfig", KindVIP: "the Service kubernetes", KindEndpoint: "the API server's endpoint"}[a.Kind]
+	if a.Class == APIClassOK {
+		return fmt.Sprintf("%s, %s: answers %s", what, a.Address, stamp(a.At))
+	}
+	return fmt.Sprintf("%s, %s: %s in phase %s, %d times in a row, last %s: %s", what, a.Address, a.Class, a.Phase, a.Times, stamp(a.At), quote(a.Error))
+}
+
+// Proxy is a kube-proxy process and what it answers on the loopback address.
+type Proxy struct {
+	// Seen says that there is one, by its process or by its ports; it may have
+	// ended since.
+	Seen bool
+	// Process is nil if the node's processes cannot be seen, or none is kube-proxy.
+	Process *Process
+	// ProcessesKnown says that they can be seen.
+	ProcessesKnown bool
+	// Ports are its two ports.
+	Ports Ports
+	// Started is when the process began; zero if it does not tell.
+	Started time.Time
+	// Families are the IP families that it serves; nil if it does not tell.
+	Families []Family
+	// Eligible is what /healthz says of the node; nil if it does not tell.
+	Eligible *bool
+	// FilesOpen and FilesMax are its descriptors; 0 if it does not tell.
+	FilesOpen, FilesMax float64
+	// FileDiffers are the paths of settings on which its configuration file
+	// differs from what it runs with, since FileSince; File is its name.
+	FileDiffers []string
+	FileSince   time.Time
+	File        string
+}
+
+// Process is what the kernel says of it.
+type Process struct {
+	PID int
+	// State is the letter of /proc/PID/stat: T is stopped by a signal.
+	State   string
+	Started time.Time
+}
+
+// Family is how kube-proxy keeps the rules of an IP family current.
+type Family struct {
+	Name string // IPv4 or IPv6
+	// Queued is when it last heard of a change, Synced when it last wrote its
+	// rules; zero if never.
+	Queued, Synced time.Time
+	// Failures counts the tries to write that failed; Failing says since when it
+	// has grown while nothing was written, zero if it has not.
+	Failures float64
+	Failing  time.Time
+}
+
+// Conntrack is the use of the table of connections.
+type Conntrack struct {
+	Entries, Max float64
+	// Drops counts the connections that found no room; DropsSince is since when
+	// it has grown, zero if it has not.
+	Drops      float64
+	DropsSince time.Time
+}
+
+// Limit is whether there is some of a resource left.
+type Limit struct {
+	Left  bool
+	Error string
+	Since time.Time
+}
+
+// Socket is whether somebody listens on a Unix socket.
+type Socket struct {
+	Path  string
+	Error string // empty if somebody does
+	Since time.Time
+	Times int
+}
+
+// RuleWorlds says where rules of kube-proxy are that take effect.
+type RuleWorlds struct {
+	// IPTables is by iptables on nf_tables, Legacy by the old iptables, NFTables
+	// by kube-proxy's own mode nftables.
+	IPTables, Legacy, NFTables bool
+	Since                      time.Time
+}
+
+// began is when the kube-proxy that is judged began; zero if nobody knows.
+func (p *Proxy) began() time.Time {
+	if !p.Started.IsZero() {
+		return p.Started
+	}
+	if p.Process != nil {
+		return p.Process.Started
+	}
+	return time.Time{}
+}
+
+// says is whether a port has gone this way often enough, and lately enough in
+// the life of the process, if that is known.
+func (p *Proxy) says(port Port, outcome string) bool {
+	began := p.began()
+	return port.Outcome == outcome && port.Times >= confirmed && (began.IsZero() || port.At.Sub(began) >= startup)
+}
+
+// stopped is whether the process was stopped by a signal.
+func (p *Proxy) stopped() bool { return p.Process != nil && strings.HasPrefix(p.Process.State, "T") }
+
+// silent is whether it accepts connections and answers none.
+func (p *Proxy) silent() bool {
+	return p.says(p.Ports.Metrics, PortSilent) && p.says(p.Ports.Healthz, PortSilent)
+}
+
+// localHealth is whether the node's kube-proxy does its job, as the node shows.
+func localHealth(s *Snapshot) State {
+	p := s.Local.Proxy
+	if p == nil || !p.Seen {
+		return Unknown
+	}
+	h := p.Ports.Healthz
+	switch {
+	case p.stopped(), p.silent(), p.ProcessesKnown && p.Process == nil:
+		return Inactive
+	case p.says(h, PortRefused):
+		return Inactive
+	case h.Outcome != PortAnswered:
+		return Unknown
+	case h.Status == statusOK, h.Livez == statusOK:
+		return Active
+	case h.Status == statusUnavailable:
+		return Inactive
+	}
+	return Unknown
+}

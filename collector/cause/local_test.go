@@ -1,0 +1,265 @@
+package cause
+
+import (
+	"testing"
+	"time"
+)
+
+// healthyLocal is a node as it shows itself to a process on it, with a
+// kube-proxy that is well.
+func healthyLocal() *Snapshot {
+	began := now.Add(-time.Hour)
+	streak := func(kind, address string) APIAddress {
+		return APIAddress{Kind: kind, Address: address, Class: APIClassOK, Since: began, At: now, Times: 100}
+	}
+	synced := now.Add(-10 * time.Minute)
+	eligible := true
+	return &Snapshot{
+		Now: now, Name: "n1", Expected: &Expected{Yes: true, Reason: ReasonProcess},
+		Running: &Running{Mode: "nftables", Hostname: "n1", Settings: NewRunningSettings(Settings{"mode": "nftables", "metricsbindaddress": "0.0.0.0:10249"}, true)},
+		Local: &Local{
+			API: []APIAddress{streak(KindKubeProxy, "10.0.0.1:6443"), streak(KindVIP, "10.96.0.1:443"), streak(KindEndpoint, "10.0.0.1:6443")},
+			Proxy: &Proxy{
+				Seen: true, ProcessesKnown: true, Process: &Process{PID: 7, State: "S", Started: began}, Started: began,
+				Ports:    Ports{Metrics: answers(10249, 200, 0), Healthz: answers(10256, 200, 0)},
+				Families: []Family{{Name: "IPv4", Queued: synced.Add(-time.Second), Synced: synced}, {Name: "IPv6", Queued: synced.Add(-time.Second), Synced: synced}},
+				Eligible: &eligible, FilesOpen: 12, FilesMax: 20000,
+			},
+			Conntrack: &Conntrack{Entries: 100, Max: 10000},
+			Inotify:   &Limit{Left: true, Since: began},
+			Runtime:   &Socket{Path: "/run/containerd/containerd.sock", Since: began, Times: 100},
+			Rules:     &RuleWorlds{NFTables: true, Since: began},
+		},
+	}
+}
+
+// api makes kube-proxy's address go a way.
+func apiGoes(class, phase string) func(*Snapshot) {
+	return func(s *Snapshot) {
+		s.Local.API[0].Class, s.Local.API[0].Phase, s.Local.API[0].Error, s.Local.API[0].Times = class, phase, "error", confirmed
+	}
+}
+
+// sickNode makes a node, as it shows itself, sick with the smallest change.
+var sickNode = map[string]map[string]func(*Snapshot){
+	"container_runtime": {"down": func(s *Snapshot) { s.Local.Runtime.Error = "connection refused" }},
+	"config_mismatch": {
+		"hostname": func(s *Snapshot) { s.Running.Hostname = "other" },
+		"not_applied": func(s *Snapshot) {
+			s.Local.Proxy.FileDiffers, s.Local.Proxy.FileSince, s.Local.Proxy.File = []string{"mode"}, now.Add(-editing), "/x"
+		},
+	},
+	"api_unreachable": {
+		"refused": apiGoes("refused", "connect"), "timeout": apiGoes("timeout", "connect"), "dns": apiGoes("dns", "dns"), "tls": apiGoes("tls", "tls"),
+		"cert_expired": apiGoes("cert_expired", "tls"), "unauthorized": apiGoes("unauthorized", "answer"), "forbidden": apiGoes("forbidden", "answer"),
+		"wrong_endpoint": apiGoes("wrong_endpoint", "answer"),
+	},
+	"resource_exhausted": {
+		"inotify":          func(s *Snapshot) { s.Local.Inotify.Left, s.Local.Inotify.Error = false, "too many open files" },
+		"file_descriptors": func(s *Snapshot) { s.Local.Proxy.FilesOpen = 18000 },
+	},
+	"port_conflict": {"metrics": func(s *Snapshot) { s.Running.Foreign = true }},
+	"conflicting_rules": {
+		"legacy_and_nft": func(s *Snapshot) { s.Local.Rules.Legacy = true },
+		"other_mode":     func(s *Snapshot) { s.Local.Rules.IPTables = true },
+	},
+	"rules_stale": {
+		"never_synced": func(s *Snapshot) { s.Local.Proxy.Families[1].Synced = time.Time{} },
+		"sync_failing": func(s *Snapshot) { s.Local.Proxy.Families[0].Failing = now.Add(-waiting / 2) },
+		"sync_stuck": func(s *Snapshot) {
+			s.Local.Proxy.Families[0].Synced = now.Add(-waiting - time.Second)
+			s.Local.Proxy.Families[0].Queued = now.Add(-waiting)
+		},
+	},
+	"conntrack_full": {
+		"near": func(s *Snapshot) { s.Local.Conntrack.Entries = 9000 },
+		"full": func(s *Snapshot) { s.Local.Conntrack.Entries = 9900 },
+	},
+	"metrics_unreachable": {"localhost_bind": func(s *Snapshot) { s.Running.Settings.Settings["metricsbindaddress"] = "127.0.0.1:10249" }},
+}
+
+// TestSickNode is the sick matrix of the node's own view.
+func TestSickNode(t *testing.T) {
+	judge := func(name, detail string, s *Snapshot) {
+		j := Judge(s)
+		for i, v := range j.Verdicts {
+			want := Unknown
+			switch c := &All[i]; {
+			case c.Name == name:
+				want = Active
+			case c.Node != nil:
+				want = Inactive
+			}
+			if v.State != want {
+				t.Errorf("%s/%s: cause %s is %+v", name, detail, All[i].Name, v)
+			}
+			if v.State == Unknown && v.Lacks == "" {
+				t.Errorf("%s/%s: cause %s does not say what it lacks", name, detail, All[i].Name)
+			}
+		}
+		if name == "" {
+			if j.Primary != -1 || j.Healthy != Active || j.Pending {
+				t.Errorf("a healthy node: %+v", j)
+			}
+			return
+		}
+		if j.Primary < 0 || All[j.Primary].Name != name {
+			t.Errorf("%s/%s: primary is %d", name, detail, j.Primary)
+			return
+		}
+		f := j.Verdicts[j.Primary].Findings
+		if len(f) != 1 || f[0].Detail != detail || len(f[0].Evidence) == 0 || f[0].Evidence[0] == "" {
+			t.Errorf("%s/%s: findings %+v", name, detail, f)
+		}
+	}
+	judge("", "", healthyLocal())
+	for _, c := range All {
+		if (c.Node != nil) != (sickNode[c.Name] != nil) {
+			t.Errorf("%s has a view of the node, or a sick node, and not both", c.Name)
+		}
+		for detail, change := range sickNode[c.Name] {
+			s := healthyLocal()
+			change(s)
+			judge(c.Name, detail, s)
+		}
+	}
+}
+
+// atNodeBoundary judges a healthy node's own view after each change by one cause.
+func atNodeBoundary(t *testing.T, c Cause, table []boundary) {
+	t.Helper()
+	for _, tc := range table {
+		t.Run("node: "+tc.name, func(t *testing.T) {
+			s := healthyLocal()
+			tc.change(s)
+			v := c.Node(s)
+			if v.State != tc.want {
+				t.Fatalf("%+v, want state %v", v, tc.want)
+			}
+			if tc.detail != "" && (len(v.Findings) != 1 || v.Findings[0].Detail != tc.detail) {
+				t.Errorf("%+v, want detail %s", v.Findings, tc.detail)
+			}
+			if v.State == Unknown && v.Lacks == "" {
+				t.Error("it does not say what it lacks")
+			}
+		})
+	}
+}
+
+func TestNodeBoundaries(t *testing.T) {
+	noProxy := func(s *Snapshot) { s.Local.Proxy = nil }
+	neverSeen := func(s *Snapshot) { s.Local.Proxy = &Proxy{ProcessesKnown: true} }
+	onlyEndpoints := func(change func(a, b *APIAddress)) func(*Snapshot) {
+		return func(s *Snapshot) {
+			s.Local.API = []APIAddress{s.Local.API[2], s.Local.API[2], s.Local.API[1]}
+			change(&s.Local.API[0], &s.Local.API[1])
+		}
+	}
+	dead := func(a *APIAddress) { a.Class, a.Times = "timeout", confirmed }
+	atNodeBoundary(t, apiUnreachable, []boundary{
+		{"one failure", func(s *Snapshot) { apiGoes("refused", "connect")(s); s.Local.API[0].Times = confirmed - 1 }, Unknown, ""},
+		{"it answers that it is not well", apiGoes("failed", "answer"), Unknown, ""},
+		{"not asked yet", func(s *Snapshot) { s.Local.API[0].Class = "" }, Unknown, ""},
+		{"only the VIP is dead", func(s *Snapshot) { dead(&s.Local.API[1]) }, Inactive, ""},
+		{"only an endpoint is dead", func(s *Snapshot) { dead(&s.Local.API[2]) }, Inactive, ""},
+		{"nobody was asked", func(s *Snapshot) { s.Local.API = nil }, Unknown, ""},
+		{"kube-proxy's address is not known, and all are dead", onlyEndpoints(func(a, b *APIAddress) { dead(a); dead(b) }), Active, "timeout"},
+		{"kube-proxy's address is not known, and one answers", onlyEndpoints(func(a, _ *APIAddress) { dead(a) }), Unknown, ""},
+		{"kube-proxy's address is not known, and all answer", onlyEndpoints(func(_, _ *APIAddress) {}), Unknown, ""},
+	})
+	family := func(change func(*Family)) func(*Snapshot) {
+		return func(s *Snapshot) { change(&s.Local.Proxy.Families[0]) }
+	}
+	atNodeBoundary(t, rulesStale, []boundary{
+		{"nothing has changed for a day", family(func(f *Family) { f.Queued, f.Synced = now.Add(-24*time.Hour-time.Second), now.Add(-24*time.Hour) }), Inactive, ""},
+		{"a change waits for just not long enough", family(func(f *Family) { f.Queued = now.Add(-waiting + 1) }), Inactive, ""},
+		{"a change waits for long enough", family(func(f *Family) { f.Queued = now.Add(-waiting) }), Active, "sync_stuck"},
+		{"tries fail for just not long enough", family(func(f *Family) { f.Failing = now.Add(-waiting/2 + 1) }), Inactive, ""},
+		{"tries failed, and one did not since", family(func(f *Family) { f.Failing = now.Add(-time.Hour) }), Inactive, ""},
+		{"never synced, and it has just begun", func(s *Snapshot) {
+			s.Local.Proxy.Started = now.Add(-firstSync + 1)
+			s.Local.Proxy.Families[0].Synced = time.Time{}
+		}, Inactive, ""},
+		{"never synced, and nobody knows when it began", func(s *Snapshot) {
+			s.Local.Proxy.Started, s.Local.Proxy.Process = time.Time{}, nil
+			s.Local.Proxy.Families[0].Synced = time.Time{}
+		}, Inactive, ""},
+		{"a family that it does not serve", family(func(f *Family) { f.Queued, f.Synced = time.Time{}, time.Time{} }), Inactive, ""},
+		{"stopped by a signal", func(s *Snapshot) { s.Local.Proxy.Process.State = "T" }, Active, "sync_stuck"},
+		{"accepts and never answers", func(s *Snapshot) {
+			s.Local.Proxy.Ports = Ports{Metrics: noAnswer(10249, PortSilent), Healthz: noAnswer(10256, PortSilent)}
+		}, Active, "sync_stuck"},
+		{"/livez fails", func(s *Snapshot) { s.Local.Proxy.Ports.Healthz = answers(10256, 503, 503) }, Active, "sync_stuck"},
+		{"/healthz fails alone: a drain", func(s *Snapshot) { s.Local.Proxy.Ports.Healthz = answers(10256, 503, 200) }, Inactive, ""},
+		{"its metrics cannot be read", func(s *Snapshot) { s.Local.Proxy.Families = nil }, Unknown, ""},
+		{"there is none", neverSeen, Unknown, ""},
+		{"nobody looked", noProxy, Unknown, ""},
+	})
+	atNodeBoundary(t, conntrackFull, []boundary{
+		{"just not near", func(s *Snapshot) { s.Local.Conntrack.Entries = 8999 }, Inactive, ""},
+		{"just not full", func(s *Snapshot) { s.Local.Conntrack.Entries = 9899 }, Active, "near"},
+		{"near, and connections were dropped", func(s *Snapshot) {
+			s.Local.Conntrack.Entries, s.Local.Conntrack.DropsSince = 9000, now.Add(-time.Minute)
+		}, Active, "full"},
+		{"connections were dropped, and there is room again", func(s *Snapshot) { s.Local.Conntrack.DropsSince = now.Add(-time.Minute) }, Inactive, ""},
+		{"no limit", func(s *Snapshot) { s.Local.Conntrack.Max = 0 }, Unknown, ""},
+		{"no table", func(s *Snapshot) { s.Local.Conntrack = nil }, Unknown, ""},
+	})
+	atNodeBoundary(t, conflictingRules, []boundary{
+		{"two worlds for a moment", func(s *Snapshot) { s.Local.Rules.IPTables, s.Local.Rules.Since = true, now.Add(-settling+1) }, Inactive, ""},
+		{"no rules at all", func(s *Snapshot) { s.Local.Rules.NFTables = false }, Inactive, ""},
+		{"mode iptables by the legacy tables", func(s *Snapshot) { s.Running.Mode, *s.Local.Rules = "iptables", RuleWorlds{Legacy: true} }, Inactive, ""},
+		{"mode ipvs by iptables", func(s *Snapshot) { s.Running.Mode, *s.Local.Rules = "ipvs", RuleWorlds{IPTables: true} }, Inactive, ""},
+		{"mode iptables, and the table of the other", func(s *Snapshot) { s.Running.Mode = "iptables" }, Active, "other_mode"},
+		{"nobody knows the mode", func(s *Snapshot) { s.Running = nil }, Unknown, ""},
+		{"nobody looked", func(s *Snapshot) { s.Local.Rules = nil }, Unknown, ""},
+	})
+	atNodeBoundary(t, containerRuntime, []boundary{
+		{"one failure", func(s *Snapshot) { s.Local.Runtime.Error, s.Local.Runtime.Times = "refused", confirmed-1 }, Unknown, ""},
+		{"no socket", func(s *Snapshot) { s.Local.Runtime = nil }, Unknown, ""},
+	})
+	atNodeBoundary(t, resourceExhausted, []boundary{
+		{"just not near", func(s *Snapshot) { s.Local.Proxy.FilesOpen = 17999 }, Inactive, ""},
+		{"no limit is told", func(s *Snapshot) { s.Local.Proxy.FilesMax = 0 }, Unknown, ""},
+		{"inotify was not tried", func(s *Snapshot) { s.Local.Inotify = nil }, Unknown, ""},
+	})
+	atNodeBoundary(t, configMismatch, []boundary{
+		{"just not long enough", func(s *Snapshot) {
+			s.Local.Proxy.FileDiffers, s.Local.Proxy.FileSince = []string{"mode"}, now.Add(-editing+1)
+		}, Inactive, ""},
+		{"nobody asked it", func(s *Snapshot) { s.Running = nil }, Unknown, ""},
+	})
+	atNodeBoundary(t, metricsUnreachable, []boundary{
+		{"on the loopback address of IPv6", func(s *Snapshot) { s.Running.Settings.Settings["metricsbindaddress"] = "[::1]:10249" }, Active, "localhost_bind"},
+		{"on an address of the node", func(s *Snapshot) { s.Running.Settings.Settings["metricsbindaddress"] = "10.0.0.1:10249" }, Inactive, ""},
+		{"it does not tell", func(s *Snapshot) { delete(s.Running.Settings.Settings, "metricsbindaddress") }, Unknown, ""},
+	})
+	atNodeBoundary(t, portConflict, []boundary{
+		{"once only", func(s *Snapshot) { s.Running.Foreign = true; s.Local.Proxy.Ports.Metrics.Times = confirmed - 1 }, Inactive, ""},
+		{"nobody asked it", func(s *Snapshot) { s.Running = nil }, Unknown, ""},
+	})
+}
+
+func TestLocalHealth(t *testing.T) {
+	for name, tc := range map[string]struct {
+		change func(*Proxy)
+		want   State
+	}{
+		"well":                   {func(*Proxy) {}, Active},
+		"being drained":          {func(p *Proxy) { p.Ports.Healthz = answers(10256, 503, 200) }, Active},
+		"its rules wait":         {func(p *Proxy) { p.Ports.Healthz = answers(10256, 503, 503) }, Inactive},
+		"its process ended":      {func(p *Proxy) { p.Process = nil }, Inactive},
+		"processes are unseen":   {func(p *Proxy) { p.Process, p.ProcessesKnown = nil, false }, Active},
+		"stopped":                {func(p *Proxy) { p.Process.State = "T" }, Inactive},
+		"its port is closed":     {func(p *Proxy) { p.Ports.Healthz = noAnswer(10256, PortRefused) }, Inactive},
+		"it has just begun":      {func(p *Proxy) { p.Ports.Healthz = noAnswer(10256, PortRefused); p.Started = now.Add(-startup + 1) }, Unknown},
+		"its port was not tried": {func(p *Proxy) { p.Ports.Healthz = Port{} }, Unknown},
+		"never seen":             {func(p *Proxy) { p.Seen = false }, Unknown},
+	} {
+		s := healthyLocal()
+		tc.change(s.Local.Proxy)
+		if got := Judge(s).Healthy; got != tc.want {
+			t.Errorf("%s: %v, want %v", name, got, tc.want)
+		}
+	}
+}

@@ -1,0 +1,141 @@
+package local
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	securejoin "github.com/cyphar/filepath-securejoin"
+	"github.com/prometheus/procfs"
+)
+
+// commandName is kube-proxy's in /proc/PID/comm.
+const commandName = "kube-proxy"
+
+// fileBytes bounds what is read of a file of another process.
+const fileBytes = 1 << 20
+
+// Process is a kube-proxy process.
+type Process struct {
+	PID int
+	// State is the letter of /proc/PID/stat.
+	State   string
+	Started time.Time
+	Args    []string
+
+	procfs string
+}
+
+// FindKubeProxy finds the node's kube-proxy below a mount of procfs; nil if none
+// runs. Of several in our network namespace it is the oldest: others are its
+// children, about to become somebody else. It reads comm and stat, which anybody
+// may; a node's containers may hold other nodes' kube-proxies, which are in other
+// network namespaces.
+func FindKubeProxy(path string) (*Process, error) {
+	fs, err := procfs.NewFS(path)
+	if err != nil {
+		return nil, err
+	}
+	all, err := fs.AllProcs()
+	if err != nil {
+		return nil, fmt.Errorf("list %s: %w", path, err)
+	}
+	boot, err := fs.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("read %s/stat: %w", path, err)
+	}
+	ours, oursErr := os.Readlink(filepath.Join(path, "self/ns/net"))
+	var found *Process
+	for _, p := range all {
+		if comm, err := p.Comm(); err != nil || comm != commandName {
+			continue // it has ended meanwhile, or is another
+		}
+		theirs, err := os.Readlink(filepath.Join(path, strconv.Itoa(p.PID), "ns/net"))
+		if oursErr == nil && err == nil && ours != theirs {
+			continue
+		}
+		stat, err := p.Stat()
+		if err != nil || stat.State == "Z" {
+			continue
+		}
+		args, err := p.CmdLine()
+		if err != nil {
+			continue
+		}
+		const ticksPerSecond = 100 // USER_HZ, the same on every architecture of Linux that Go knows
+		started := time.Unix(int64(boot.BootTime), 0).Add(time.Duration(stat.Starttime) * time.Second / ticksPerSecond)
+		if found == nil || started.Before(found.Started) {
+			found = &Process{PID: p.PID, State: stat.State, Started: started, Args: args, procfs: path}
+		}
+	}
+	return found, nil
+}
+
+// Flag is the value of a command-line flag; empty if it is not there.
+func (p *Process) Flag(name string) string {
+	for i, a := range p.Args {
+		if value, ok := strings.CutPrefix(a, "--"+name+"="); ok {
+			return value
+		}
+		if a == "--"+name && i+1 < len(p.Args) {
+			return p.Args[i+1]
+		}
+	}
+	return ""
+}
+
+// ReadFile reads a file as the process sees it. Links are followed inside its
+// own root. It needs the right to trace the process (CAP_SYS_PTRACE).
+func (p *Process) ReadFile(name string) ([]byte, error) {
+	f, err := p.open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, fileBytes+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(b) > fileBytes {
+		return nil, fmt.Errorf("%s: more than %d bytes", name, fileBytes)
+	}
+	return b, nil
+}
+
+// ModTime is when a file, as the process sees it, became what it is.
+func (p *Process) ModTime(name string) (time.Time, error) {
+	f, err := p.open(name)
+	if err != nil {
+		return time.Time{}, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return time.Time{}, err
+	}
+	return info.ModTime(), nil
+}
+
+func (p *Process) open(name string) (*os.File, error) {
+	if !filepath.IsAbs(name) {
+		return nil, fmt.Errorf("%q is not an absolute path", name)
+	}
+	root := filepath.Join(p.procfs, strconv.Itoa(p.PID), "root")
+	path, err := securejoin.SecureJoin(root, name)
+	if err != nil {
+		return nil, err
+	}
+	info, err := os.Lstat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, errors.New(name + " is no regular file")
+	}
+	return os.Open(path)
+}

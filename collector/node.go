@@ -1,0 +1,371 @@
+package collector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/go-kit/log"
+
+	"github.com/kproxy-exporter/kproxy-exporter/collector/cause"
+	"github.com/kproxy-exporter/kproxy-exporter/collector/local"
+	"github.com/kproxy-exporter/kproxy-exporter/prober"
+)
+
+// NodeConfig is what the node role needs.
+type NodeConfig struct {
+	// Name is the node's.
+	Name string
+	// ProcPath and RootPath are where the node's /proc and / are mounted.
+	ProcPath, RootPath string
+	// Endpoints returns the API servers' own addresses, and the one of the Service
+	// kubernetes; nil if they are not known.
+	Endpoints func() []APIEndpoint
+	// APIInterval is how often kube-proxy's own address of the API server is asked.
+	// The others are asked a quarter as often, but as often while it fails.
+	APIInterval time.Duration
+	// Logger gets one line for each change of a reader's state.
+	Logger log.Logger
+}
+
+// APIEndpoint is an address under which the API server should answer anybody.
+type APIEndpoint struct {
+	// Kind is cause.KindVIP or cause.KindEndpoint.
+	Kind string
+	prober.APITarget
+}
+
+// Node reads what only its own node shows. It needs no API server.
+type Node struct {
+	cfg     NodeConfig
+	readers []*nodeReader
+	ports   *prober.Ports
+	// ruleWorlds asks the kernel.
+	ruleWorlds func() (local.RuleWorlds, error)
+	runs       *runningConfigs
+	history    *history
+
+	mu sync.Mutex
+	// mu protects following.
+	seen     nodeSeen
+	api      map[apiKey]*apiSeen
+	families map[string]familySeen
+	// kubeconfig is that of the kube-proxy that runs.
+	kubeconfig kubeconfig
+}
+
+// nodeSeen is what the readers saw last, and when.
+type nodeSeen struct {
+	process    *local.Process
+	processAt  time.Time // zero until processes could be listed
+	proxyAt    time.Time // when kube-proxy was last seen at all
+	metrics    *local.ProxyMetrics
+	eligible   *bool
+	portsAt    time.Time
+	addresses  proxyAddresses
+	file       cause.Settings
+	fileName   string
+	fileSince  time.Time
+	conntrack  *cause.Conntrack
+	inotify    *cause.Limit
+	runtime    *cause.Socket
+	runtimeWay local.Streak
+	rules      *cause.RuleWorlds
+}
+
+// nodeReader is one source, asked again and again. One that hangs holds up
+// nobody else, and is asked no second time meanwhile.
+type nodeReader struct {
+	contact *contact
+	every   time.Duration
+	// limit is how long it may take before it counts as failed.
+	limit time.Duration
+	read  func(context.Context) error
+	// wait is how long to wait before it is asked again.
+	wait func() time.Duration
+}
+
+// Intervals of the node's readers: cheap reads of the own machine.
+const (
+	processEvery = 5 * time.Second
+	portsEvery   = 5 * time.Second
+	kernelEvery  = 10 * time.Second
+	rulesEvery   = 30 * time.Second
+	confirmAfter = 2 * time.Second
+	readLimit    = 5 * time.Second
+	apiTimeout   = 5 * time.Second
+	// believed is how many intervals what was read counts.
+	believed = 3
+	// seenFor is how long a kube-proxy that is gone counts as the node's.
+	seenFor = 15 * time.Minute
+)
+
+// NewNode makes one; Run starts it.
+func NewNode(cfg NodeConfig) (*Node, error) {
+	if cfg.APIInterval <= 0 {
+		return nil, fmt.Errorf("API interval %s: it must be more than 0", cfg.APIInterval)
+	}
+	if cfg.Name == "" {
+		return nil, errors.New("the node's name is not given: set --node-name, from spec.nodeName")
+	}
+	n := &Node{cfg: cfg, ruleWorlds: local.ReadRuleWorlds, runs: newRunningConfigs(), history: newHistory(), api: map[apiKey]*apiSeen{}, families: map[string]familySeen{}}
+	n.ports = prober.NewPorts(prober.PortConfig{Timeout: portTimeout, Rate: portRate, Page: n.runs.page})
+	n.add("process", processEvery, n.readProcess, nil)
+	n.add("kube_proxy", portsEvery, n.readPorts, nil)
+	n.add("api_kube_proxy", cfg.APIInterval, n.readProxyAPI, n.waitProxyAPI)
+	n.add("api_endpoints", endpointsRarer*cfg.APIInterval, n.readEndpoints, n.waitEndpoints)
+	n.add("conntrack", kernelEvery, n.readConntrack, nil)
+	n.add("rules", rulesEvery, n.readRules, nil)
+	n.add("inotify", kernelEvery, n.readInotify, nil)
+	n.add("runtime", kernelEvery, n.readRuntime, func() time.Duration {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		if r := n.seen.runtime; r != nil && r.Error != "" && r.Times == 1 {
+			return confirmAfter
+		}
+		return kernelEvery
+	})
+	return n, nil
+}
+
+func (n *Node) add(name string, every time.Duration, read func(context.Context) error, wait func() time.Duration) {
+	if wait == nil {
+		wait = func() time.Duration { return every }
+	}
+	n.readers = append(n.readers, &nodeReader{
+		contact: &contact{reader: name, what: name, logger: n.cfg.Logger}, every: every, limit: readLimit, read: read, wait: wait,
+	})
+}
+
+// Run reads until the context ends.
+func (n *Node) Run(ctx context.Context) {
+	var wg sync.WaitGroup
+	for _, r := range n.readers {
+		wg.Go(func() { r.run(ctx) })
+	}
+	wg.Wait()
+}
+
+// errHangs is for a reader that does not come back.
+var errHangs = errors.New("it does not come back")
+
+func (r *nodeReader) run(ctx context.Context) {
+	for {
+		began := time.Now()
+		done := make(chan error, 1)
+		go func() { done <- r.readSafely(ctx) }()
+		hangs := time.NewTimer(r.limit)
+		var err error
+		select {
+		case err = <-done:
+		case <-hangs.C:
+			r.contact.failed(fmt.Errorf("%w for %s", errHangs, r.limit))
+			select {
+			case err = <-done:
+			case <-ctx.Done():
+				return // it is left to itself
+			}
+		}
+		hangs.Stop()
+		if err != nil {
+			r.contact.failedUnlessStopped(ctx, err)
+		} else {
+			r.contact.succeeded(time.Since(began))
+		}
+		r.contact.markSynced()
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(r.wait()):
+		}
+	}
+}
+
+// readSafely makes an error of a panic: one reader must not end them all.
+func (r *nodeReader) readSafely(ctx context.Context) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	return r.read(ctx)
+}
+
+// Ready is whether every source was tried once; if not, which lacks.
+func (n *Node) Ready() (bool, string) {
+	for _, r := range n.readers {
+		if !r.contact.state(time.Now(), time.Hour).synced {
+			return false, r.contact.reader
+		}
+	}
+	return true, ""
+}
+
+// Report judges the node now.
+func (n *Node) Report() Report {
+	return Report{Nodes: []NodeReport{nodeReport(n.snapshot(time.Now()), n.history)}}
+}
+
+func (n *Node) readConntrack(context.Context) error {
+	c, err := local.ReadConntrack(n.cfg.ProcPath)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if err != nil {
+		n.seen.conntrack = nil
+		return err
+	}
+	now := &cause.Conntrack{Entries: c.Entries, Max: c.Max, Drops: c.Drops}
+	if before := n.seen.conntrack; before != nil {
+		now.DropsSince = before.DropsSince
+		if c.Drops > before.Drops && now.DropsSince.IsZero() {
+			now.DropsSince = time.Now()
+		}
+		if c.Drops == before.Drops && c.Entries < c.Max/2 {
+			now.DropsSince = time.Time{} // it is over
+		}
+	}
+	n.seen.conntrack = now
+	return nil
+}
+
+func (n *Node) readRules(context.Context) error {
+	w, err := n.ruleWorlds()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if err != nil {
+		n.seen.rules = nil
+		return err
+	}
+	now := cause.RuleWorlds{NFTables: w.NFTables, IPTables: w.IPTables, Legacy: w.Legacy, Since: time.Now()}
+	if before := n.seen.rules; before != nil && before.NFTables == now.NFTables && before.IPTables == now.IPTables && before.Legacy == now.Legacy {
+		now.Since = before.Since
+	}
+	n.seen.rules = &now
+	return nil
+}
+
+func (n *Node) readInotify(context.Context) error {
+	err := local.TryInotify()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var limit *local.LimitError
+	switch {
+	case errors.As(err, &limit):
+		if n.seen.inotify == nil || n.seen.inotify.Left {
+			n.seen.inotify = &cause.Limit{Error: err.Error(), Since: time.Now()}
+		}
+		return nil
+	case err != nil:
+		n.seen.inotify = nil
+		return err
+	case n.seen.inotify == nil || !n.seen.inotify.Left:
+		n.seen.inotify = &cause.Limit{Left: true, Since: time.Now()}
+	}
+	return nil
+}
+
+func (n *Node) readRuntime(ctx context.Context) error {
+	path, err := local.TryRuntime(ctx, n.cfg.RootPath)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if path == "" {
+		n.seen.runtime = nil
+		return errors.New("no container runtime's socket below " + n.cfg.RootPath)
+	}
+	way := ""
+	if err != nil {
+		way = err.Error()
+	}
+	n.seen.runtimeWay.Note(way, time.Now())
+	n.seen.runtime = &cause.Socket{Path: path, Error: way, Since: n.seen.runtimeWay.Since, Times: n.seen.runtimeWay.Times}
+	return nil
+}
+
+// snapshot puts what is known now into one Snapshot.
+func (n *Node) snapshot(now time.Time) *cause.Snapshot {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	s := &cause.Snapshot{Now: now, Name: n.cfg.Name, Local: &cause.Local{
+		API: n.apiAddresses(now), Conntrack: n.seen.conntrack, Inotify: n.seen.inotify, Runtime: n.seen.runtime, Rules: n.seen.rules,
+	}}
+	for _, r := range n.readers {
+		if age := now.Sub(r.contact.state(now, time.Hour).lastOK); age <= believed*r.every+r.limit {
+			continue
+		}
+		switch r.contact.reader { // it hangs, or fails: what it saw is old
+		case "conntrack":
+			s.Local.Conntrack = nil
+		case "rules":
+			s.Local.Rules = nil
+		case "inotify":
+			s.Local.Inotify = nil
+		case "runtime":
+			s.Local.Runtime = nil
+		}
+	}
+	s.Local.Proxy = n.proxy(now)
+	if s.Local.Proxy != nil && s.Local.Proxy.Seen {
+		s.Expected = &cause.Expected{Yes: true, Reason: cause.ReasonProcess}
+	}
+	if s.Running = n.runs.of(n.cfg.Name, n.life()); s.Running != nil && s.Running.Settings != nil && s.Local.Proxy != nil && n.seen.file != nil {
+		s.Local.Proxy.FileDiffers = n.seen.file.Differs(s.Running.Settings)
+		s.Local.Proxy.File, s.Local.Proxy.FileSince = n.seen.fileName, n.seen.fileSince
+	}
+	return s
+}
+
+// life names the kube-proxy that runs now; the caller holds mu.
+func (n *Node) life() string {
+	if p := n.seen.process; p != nil {
+		return strconv.Itoa(p.PID) + "-" + strconv.FormatInt(p.Started.UnixMilli(), 10)
+	}
+	return "unseen"
+}
+
+// WriteMetrics judges the node now and writes what was found, in Prometheus'
+// text format.
+func (n *Node) WriteMetrics(w io.Writer) error {
+	now := time.Now()
+	s := n.snapshot(now)
+	j := cause.Judge(s)
+	e := newExposition(w)
+	n.writeAPI(e)
+	n.writeReaders(e, now)
+	writeVerdicts(e, []verdict{newVerdict(s, &j, n.history)})
+	n.writeProxy(e, s.Local.Proxy)
+	return e.end()
+}
+
+func (n *Node) writeReaders(e *exposition, now time.Time) {
+	for _, f := range []struct {
+		family *family
+		value  func(contactState) float64
+	}{
+		{&nodeReaderDuration, func(s contactState) float64 { return s.duration.Seconds() }},
+		{&nodeReaderLastSuccess, func(s contactState) float64 { return seconds(s.lastOK) }},
+		{&nodeReaderSuccess, func(s contactState) float64 { return number(s.ok) }},
+	} {
+		e.begin(f.family)
+		for _, r := range n.readers {
+			if s := r.contact.state(now, time.Hour); s.ok || s.failed {
+				e.sample(f.value(s), n.cfg.Name, r.contact.reader)
+			}
+		}
+	}
+}
+
+// withNode is a family with the label node before the others.
+func withNode(f family) family {
+	f.labels = append([]string{"node"}, f.labels...)
+	return f
+}
+
+var (
+	nodeReaderDuration    = withNode(readerDuration)
+	nodeReaderLastSuccess = withNode(readerLastSuccess)
+	nodeReaderSuccess     = withNode(readerSuccess)
+)

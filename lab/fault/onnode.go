@@ -1,0 +1,121 @@
+package fault
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"syscall"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/kproxy-exporter/kproxy-exporter/lab/cluster"
+)
+
+// ownFaults are those of which only the node itself can tell.
+var ownFaults = []Fault{
+	{
+		Name: "api-stopped", Breaks: "the API server is stopped", EverywhereOnNode: true, OnNode: "api_unreachable/refused",
+		inject: func(_ context.Context, t *target) error {
+			cp, err := t.cluster.Node(cluster.ControlPlane)
+			if err != nil {
+				return err
+			}
+			return cp.StopService("kube-apiserver", syscall.SIGKILL)
+		},
+		heal: func(ctx context.Context, t *target) error {
+			cp, err := t.cluster.Node(cluster.ControlPlane)
+			if err != nil {
+				return err
+			}
+			if err := startIfStopped(cp, "kube-apiserver"); err != nil {
+				return err
+			}
+			return t.cluster.WaitAPI(ctx, cp, time.Minute)
+		},
+	},
+	firewalled("api-blackholed", "a firewall on the node drops what it sends to the API server", "drop", "api_unreachable/timeout"),
+	firewalled("api-rejected", "a firewall on the node resets its connections to the API server", "reject with tcp reset", "api_unreachable/refused"),
+	{
+		Name: "api-name-unknown", Breaks: "the kubeconfig names the API server by a name that nobody knows", OnNode: "api_unreachable/dns",
+		inject: editKubeconfig("https://10.99.0.1:6443", "https://api.lab.invalid:6443"),
+	},
+	{
+		Name: "process-stopped", Breaks: "kube-proxy's process is stopped by a signal", OnNode: "rules_stale/sync_stuck",
+		inject: func(_ context.Context, t *target) error { return t.signalKubeProxy("STOP") },
+		heal:   func(_ context.Context, t *target) error { return t.signalKubeProxy("CONT") },
+	},
+	{
+		Name: "sync-fails", Breaks: "the program with which kube-proxy writes its rules is gone while it runs, and a Service changes", OnNode: "rules_stale/sync_failing",
+		inject: func(ctx context.Context, t *target) error {
+			if err := t.takeTools(); err != nil {
+				return err
+			}
+			_, err := t.client.CoreV1().Services("default").Create(ctx, &corev1.Service{
+				ObjectMeta: metav1.ObjectMeta{Name: probeService},
+				Spec:       corev1.ServiceSpec{Ports: []corev1.ServicePort{{Port: 80}}},
+			}, metav1.CreateOptions{})
+			return err
+		},
+		heal: func(ctx context.Context, t *target) error {
+			return gone(t.client.CoreV1().Services("default").Delete(ctx, probeService, metav1.DeleteOptions{}))
+		},
+	},
+	{
+		Name: "never-synced", Breaks: "kube-proxy starts well and cannot write its first rules", OnNode: "rules_stale/never_synced", Modes: []string{"nftables"},
+		Within: 2 * time.Minute,
+		inject: func(ctx context.Context, t *target) error {
+			// A table of its name that is somebody else's: each transaction fails.
+			if _, err := t.machine.Run("sh", "-c", "nft delete table ip kube-proxy 2>/dev/null; nft 'add table ip kube-proxy; add map ip kube-proxy service-ips { type mark : verdict; }'"); err != nil {
+				return err
+			}
+			return t.deletePod(ctx)
+		},
+		heal: func(_ context.Context, t *target) error {
+			_, err := t.machine.Run("sh", "-c", "nft delete table ip kube-proxy 2>/dev/null || true")
+			return err
+		},
+	},
+}
+
+const probeService = "kproxy-lab-fault"
+
+// firewalled cuts the node's way to the API server, however it goes.
+func firewalled(name, breaks, verdict, onNode string) Fault {
+	return Fault{
+		Name: name, Breaks: breaks, OnNode: onNode,
+		inject: func(_ context.Context, t *target) error {
+			_, err := t.machine.Run("nft", "add table inet lab; add chain inet lab out { type filter hook output priority 10; }; add rule inet lab out ip daddr 10.99.0.1 tcp dport 6443 "+verdict)
+			return err
+		},
+		heal: func(_ context.Context, t *target) error {
+			_, err := t.machine.Run("sh", "-c", "nft delete table inet lab 2>/dev/null || true")
+			return err
+		},
+	}
+}
+
+// signalKubeProxy signals the node's kube-proxy, which is in its machine alone.
+func (t *target) signalKubeProxy(signal string) error {
+	out, err := t.machine.Run("sh", "-c", "for p in /proc/[0-9]*; do if [ \"$(cat $p/comm 2>/dev/null)\" = kube-proxy ]; then kill -"+signal+" ${p#/proc/} && echo done; fi; done; true")
+	if err == nil && signal == "STOP" && !strings.Contains(out, "done") {
+		err = fmt.Errorf("no kube-proxy runs on %s", t.node)
+	}
+	return err
+}
+
+// takeTools removes, from the node's running kube-proxy alone, the programs with
+// which it writes its rules.
+func (t *target) takeTools() error {
+	out, err := t.machine.Run("sh", "-c", `for p in /proc/[0-9]*; do
+		[ "$(cat $p/comm 2>/dev/null)" = kube-proxy ] || continue
+		for f in nft iptables-restore ip6tables-restore; do for d in usr/sbin usr/bin sbin bin; do
+			if [ -e $p/root/$d/$f ] || [ -L $p/root/$d/$f ]; then rm $p/root/$d/$f && echo done; fi
+		done; done
+	done; true`)
+	if err == nil && !strings.Contains(out, "done") {
+		err = fmt.Errorf("kube-proxy on %s has no such program: %s", t.node, out)
+	}
+	return err
+}
