@@ -94,7 +94,7 @@ const (
 	processEvery = 5 * time.Second
 	portsEvery   = 5 * time.Second
 	kernelEvery  = 10 * time.Second
-	rulesEvery   = 30 * time.Second
+	rulesEvery   = 10 * time.Second
 	confirmAfter = 2 * time.Second
 	readLimit    = 5 * time.Second
 	apiTimeout   = 5 * time.Second

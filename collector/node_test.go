@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -345,8 +346,18 @@ func TestAPIEndpoints(t *testing.T) {
 			Ports:     []discoveryv1.EndpointPort{{Name: new("https"), Port: new(int32(6443))}},
 			Endpoints: []discoveryv1.Endpoint{{Addresses: []string{"10.0.0.1"}}, {Addresses: []string{"fd00::1"}}},
 		}
+		var mu sync.Mutex
 		answer, failure := runtime.Object(nil), error(nil)
-		e := NewAPIEndpoints(listerFunc(func() (runtime.Object, error) { return answer, failure }), nil, "10.96.0.1", "443", log.NewNopLogger())
+		say := func(o runtime.Object, err error) {
+			mu.Lock()
+			defer mu.Unlock()
+			answer, failure = o, err
+		}
+		e := NewAPIEndpoints(listerFunc(func() (runtime.Object, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			return answer, failure
+		}), nil, "10.96.0.1", "443", log.NewNopLogger())
 		ctx, cancel := context.WithCancel(t.Context())
 		go e.Run(ctx)
 		addresses := func() (out []string) {
@@ -363,16 +374,16 @@ func TestAPIEndpoints(t *testing.T) {
 			}
 		}
 		want("an answer of no kind", 1)
-		failure = errors.New("gone")
+		say(nil, errors.New("gone"))
 		time.Sleep(endpointsRetry)
 		want("no answer", 1)
-		answer, failure = &discoveryv1.EndpointSliceList{Items: []discoveryv1.EndpointSlice{slice}}, nil
+		say(&discoveryv1.EndpointSliceList{Items: []discoveryv1.EndpointSlice{slice}}, nil)
 		time.Sleep(endpointsRetry)
 		want("learnt", 3)
-		answer = &discoveryv1.EndpointSliceList{}
+		say(&discoveryv1.EndpointSliceList{}, nil)
 		time.Sleep(endpointsInterval)
 		want("an empty answer", 3)
-		failure = errors.New("gone")
+		say(nil, errors.New("gone"))
 		time.Sleep(endpointsInterval)
 		want("gone again", 3)
 		cancel()

@@ -53,4 +53,4 @@ var conflictingRules = Cause{
 
 // settling is how long two rule worlds may stand side by side: kube-proxy
 // removes the rules of another mode after it has written its own.
-const settling = time.Minute
+const settling = 30 * time.Second

@@ -3,6 +3,7 @@ package fault
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -77,6 +78,40 @@ var ownFaults = []Fault{
 			return err
 		},
 	},
+	{
+		Name: "rules-of-nftables-left", Breaks: "the table of mode nftables is left behind", OnNode: "conflicting_rules/other_mode", Modes: []string{"iptables"},
+		inject: func(_ context.Context, t *target) error {
+			_, err := t.machine.Run("nft", "add table ip kube-proxy; add chain ip kube-proxy nat-prerouting { type nat hook prerouting priority -100; }")
+			return err
+		},
+		heal: func(_ context.Context, t *target) error {
+			if t.cluster.Mode == "nftables" {
+				return nil // it is its own
+			}
+			_, err := t.machine.Run("sh", "-c", "nft delete table ip kube-proxy 2>/dev/null || true")
+			return err
+		},
+	},
+	leftChains("rules-of-iptables-left", "iptables-nft", "conflicting_rules/other_mode", "nftables"),
+	leftChains("rules-of-legacy-left", "iptables-legacy", "conflicting_rules/legacy_and_nft"),
+}
+
+// leftChains leaves a chain of kube-proxy behind that packets meet.
+func leftChains(name, program, onNode string, modes ...string) Fault {
+	return Fault{
+		Name: name, Breaks: "chains that kube-proxy wrote by " + program + " are left behind", OnNode: onNode, Modes: modes,
+		inject: func(_ context.Context, t *target) error {
+			_, err := t.machine.Run("sh", "-c", program+" -t nat -N KUBE-SERVICES && "+program+" -t nat -I PREROUTING -j KUBE-SERVICES")
+			return err
+		},
+		heal: func(_ context.Context, t *target) error {
+			if len(modes) > 0 && !slices.Contains(modes, t.cluster.Mode) {
+				return nil // it is its own
+			}
+			_, err := t.machine.Run("sh", "-c", program+" -t nat -D PREROUTING -j KUBE-SERVICES 2>/dev/null; "+program+" -t nat -X KUBE-SERVICES 2>/dev/null; true")
+			return err
+		},
+	}
 }
 
 const probeService = "kproxy-lab-fault"
