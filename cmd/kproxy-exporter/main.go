@@ -17,14 +17,16 @@ import (
 	"k8s.io/klog/v2"
 )
 
-func main() {
+// commands are the names of the commands.
+type commands struct{ cluster, node, diagnose string }
+
+// newApp declares commands and flags; what is given goes into cfg.
+func newApp(cfg *config) (*kingpin.Application, commands) {
 	app := kingpin.New("kproxy-exporter", "Says why kube-proxy does not do its job, per node, as Prometheus metrics.")
 	app.Version(version.Print("kproxy-exporter"))
 	app.HelpFlag.Short('h')
-	var cfg config
-	var levelSet bool
 	app.Flag("kubeconfig", "Path of a kubeconfig; in a pod without it the service account is used.").Envar("KUBECONFIG").StringVar(&cfg.kubeconfig)
-	app.Flag("log.level", "Only log messages of this severity or above: debug, info, warn, error; diagnose logs nothing unless asked.").Default("info").IsSetByUser(&levelSet).EnumVar(&cfg.logLevel, "debug", "info", "warn", "error")
+	app.Flag("log.level", "Only log messages of this severity or above: debug, info, warn, error; diagnose logs nothing unless asked.").Default("info").IsSetByUser(&cfg.levelSet).EnumVar(&cfg.logLevel, "debug", "info", "warn", "error")
 	app.Flag("log.format", "Format of log messages: logfmt or json.").Default("logfmt").EnumVar(&cfg.logFormat, "logfmt", "json")
 	cfg.web = kingpinflag.AddFlags(app, ":19249")
 
@@ -37,7 +39,7 @@ func main() {
 	app.Flag("ports.interval", "How often kube-proxy's ports on each node are asked, as monitoring would; longer with many nodes; 0 for never.").
 		Default("15s").DurationVar(&cfg.ports)
 
-	app.Command("cluster", "Watch the whole cluster through the API (a Deployment; no privileges).")
+	cluster := app.Command("cluster", "Watch the whole cluster through the API (a Deployment; no privileges).")
 	node := app.Command("node", "Watch this node itself (a DaemonSet on the host's network): it needs no API server.")
 	node.Flag("node-name", "The node's name, from spec.nodeName.").Envar("NODE_NAME").StringVar(&cfg.node.name)
 	node.Flag("path.procfs", "Where the node's /proc is mounted.").Default("/proc").StringVar(&cfg.node.procPath)
@@ -47,7 +49,12 @@ func main() {
 	once.Flag("node", "Only this node.").StringVar(&cfg.diagnose.node)
 	once.Flag("dump", "Read this directory, written by 'kubectl cluster-info dump --output-directory', instead of a cluster.").StringVar(&cfg.diagnose.dump)
 	once.Flag("output", "table, for people, or json.").Short('o').Default("table").EnumVar(&cfg.diagnose.output, "table", "json")
+	return app, commands{cluster.FullCommand(), node.FullCommand(), once.FullCommand()}
+}
 
+func main() {
+	var cfg config
+	app, names := newApp(&cfg)
 	command, err := app.Parse(os.Args[1:])
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "kproxy-exporter: %v; try --help\n", err)
@@ -57,7 +64,7 @@ func main() {
 		fmt.Fprintf(os.Stderr, "kproxy-exporter: %s\n", wrong)
 		os.Exit(2)
 	}
-	if command == once.FullCommand() && !levelSet {
+	if command == names.diagnose && !cfg.levelSet {
 		cfg.logLevel = "error" // what it could not read it says itself
 	}
 	if os.Getenv("GOGC") == "" {
@@ -67,14 +74,14 @@ func main() {
 	klog.SetLogger(logs.klog) // process-wide, so here and nowhere else
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	if command == once.FullCommand() {
+	if command == names.diagnose {
 		code := diagnose(ctx, cfg, logs, os.Stdout, os.Stderr)
 		stop()
 		os.Exit(code)
 	}
 	defer stop()
 	newRole := newClusterRole
-	if command == node.FullCommand() {
+	if command == names.node {
 		newRole = newNodeRole
 	}
 	if err := run(ctx, cfg, logs, newRole); err != nil {

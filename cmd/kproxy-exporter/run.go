@@ -30,6 +30,7 @@ type config struct {
 	kubeconfig string
 	logLevel   string
 	logFormat  string
+	levelSet   bool // by the user
 	web        *web.FlagConfig
 
 	namespace  string
@@ -52,7 +53,7 @@ func (c config) wrong() string {
 	switch {
 	case c.ports != 0 && c.ports < time.Second:
 		return fmt.Sprintf("--ports.interval is %s; it must be 0 or at least 1s", c.ports)
-	case c.node.apiInterval < time.Second:
+	case c.node.apiInterval != 0 && c.node.apiInterval < time.Second: // 0: another command
 		return fmt.Sprintf("--api.interval is %s; it must be at least 1s", c.node.apiInterval)
 	case c.staleAfter < time.Second:
 		return fmt.Sprintf("--api.stale-after is %s; it must be at least 1s", c.staleAfter)

@@ -217,3 +217,31 @@ func TestErrorsOfTheStart(t *testing.T) {
 		})
 	}
 }
+
+// Each command runs with its defaults, and times that cannot be meant are refused.
+func TestFlags(t *testing.T) {
+	for args, want := range map[string]string{
+		"cluster":                              "",
+		"node":                                 "",
+		"diagnose":                             "",
+		"cluster --ports.interval=0":           "",
+		"cluster --ports.interval=999ms":       "--ports.interval",
+		"cluster --api.stale-after=0":          "--api.stale-after",
+		"node --api.interval=1s --node-name=x": "",
+		"node --api.interval=999ms":            "--api.interval",
+		"node --api.interval=-1s":              "--api.interval",
+	} {
+		var cfg config
+		app, names := newApp(&cfg)
+		command, err := app.Parse(strings.Fields(args))
+		if err != nil {
+			t.Errorf("%s: %v", args, err)
+		}
+		if wrong := cfg.wrong(); (want == "") != (wrong == "") || !strings.HasPrefix(wrong, want) {
+			t.Errorf("%s: %q, want %q", args, wrong, want)
+		}
+		if command != names.cluster && command != names.node && command != names.diagnose {
+			t.Errorf("%s is command %q", args, command)
+		}
+	}
+}

@@ -1,5 +1,7 @@
 package cause
 
+import "time"
+
 var apiUnreachable = Cause{
 	Name:    "api_unreachable",
 	Meaning: "kube-proxy does not get what it needs from the API server; its rules are as old as its last answer.",
@@ -22,13 +24,15 @@ var apiUnreachable = Cause{
 			}
 		}
 		if own == nil {
-			return deadEndpoints(s.Local.API)
+			return deadEndpoints(s)
 		}
 		switch {
 		case own.Class == APIClassOK:
 			return inactive()
 		case own.Class == "" || own.Class == "failed" || own.Times < confirmed:
 			return unknown("an answer from the address in kube-proxy's kubeconfig, or two failures alike")
+		case own.restarting(s):
+			return inactive()
 		}
 		evidence := []string{own.String()}
 		for i := range s.Local.API {
@@ -40,13 +44,22 @@ var apiUnreachable = Cause{
 	},
 }
 
+// apiRestart is how long an API server or its load balancer may take to start
+// again: kube-proxy's rules are good meanwhile.
+const apiRestart = 30 * time.Second
+
+// restarting is whether nobody answers, and not for long yet.
+func (a *APIAddress) restarting(s *Snapshot) bool {
+	return (a.Class == "refused" || a.Class == "timeout") && s.Now.Sub(a.Since) < apiRestart
+}
+
 // deadEndpoints is for a node on which kube-proxy's own address is not known:
 // if no API server answers, its address cannot help it.
-func deadEndpoints(all []APIAddress) Verdict {
+func deadEndpoints(s *Snapshot) Verdict {
 	var first *APIAddress
 	var evidence []string
-	for i := range all {
-		a := &all[i]
+	for i := range s.Local.API {
+		a := &s.Local.API[i]
 		if a.Kind != KindEndpoint {
 			continue
 		}
@@ -58,8 +71,11 @@ func deadEndpoints(all []APIAddress) Verdict {
 		}
 		evidence = append(evidence, a.String())
 	}
-	if first == nil {
+	switch {
+	case first == nil:
 		return unknown("the addresses of the API server")
+	case first.restarting(s):
+		return inactive()
 	}
 	return active(first.Since, Finding{first.Class, append(evidence, "kube-proxy's own address is not known, and no API server answers")})
 }

@@ -158,6 +158,23 @@ func TestNodeBoundaries(t *testing.T) {
 	dead := func(a *APIAddress) { a.Class, a.Times = "timeout", confirmed }
 	atNodeBoundary(t, apiUnreachable, []boundary{
 		{"one failure", func(s *Snapshot) { apiGoes("refused", "connect")(s); s.Local.API[0].Times = confirmed - 1 }, Unknown, ""},
+		{"it restarts, for just not too long", func(s *Snapshot) {
+			apiGoes("refused", "connect")(s)
+			s.Local.API[0].Since = now.Add(-apiRestart + 1)
+		}, Inactive, ""},
+		{"it does not come back", func(s *Snapshot) {
+			apiGoes("timeout", "connect")(s)
+			s.Local.API[0].Since = now.Add(-apiRestart)
+		}, Active, "timeout"},
+		{"it says at once that it is forbidden", func(s *Snapshot) {
+			apiGoes("forbidden", "answer")(s)
+			s.Local.API[0].Since = now
+		}, Active, "forbidden"},
+		{"kube-proxy's address is not known, and all restart", onlyEndpoints(func(a, b *APIAddress) {
+			dead(a)
+			dead(b)
+			b.Since = now.Add(-apiRestart + 1)
+		}), Inactive, ""},
 		{"it answers that it is not well", apiGoes("failed", "answer"), Unknown, ""},
 		{"not asked yet", func(s *Snapshot) { s.Local.API[0].Class = "" }, Unknown, ""},
 		{"only the VIP is dead", func(s *Snapshot) { dead(&s.Local.API[1]) }, Inactive, ""},

@@ -29,6 +29,7 @@ func TestNodeMatrix(t *testing.T) {
 				})
 			}
 			t.Logf("%s:\n%s", mode, strings.Join(rows, "\n"))
+			walkSilent(t, w)
 		})
 	}
 }
