@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// family is a metric family of gauges.
+// family is a metric family.
 type family struct {
 	name, help string
 	labels     []string
@@ -21,6 +21,7 @@ type exposition struct {
 	out    *bufio.Writer
 	family *family
 	headed bool // the family's header is written
+	kind   string
 	number []byte
 }
 
@@ -29,7 +30,10 @@ func newExposition(w io.Writer) *exposition {
 }
 
 // begin begins a family; its header is written before its first sample.
-func (e *exposition) begin(f *family) { e.family, e.headed = f, false }
+func (e *exposition) begin(f *family) { e.family, e.headed, e.kind = f, false, "gauge" }
+
+// beginCounter begins a family of counters.
+func (e *exposition) beginCounter(f *family) { e.family, e.headed, e.kind = f, false, "counter" }
 
 // sample writes one sample of the family that was begun, with a value for each
 // of its labels. Errors are kept for end.
@@ -37,7 +41,7 @@ func (e *exposition) sample(value float64, labels ...string) {
 	f := e.family
 	if !e.headed {
 		e.headed = true
-		e.put("# HELP ", f.name, " ", helpEscapes.Replace(f.help), "\n# TYPE ", f.name, " gauge\n")
+		e.put("# HELP ", f.name, " ", helpEscapes.Replace(f.help), "\n# TYPE ", f.name, " ", e.kind, "\n")
 	}
 	e.put(f.name)
 	for i, v := range labels {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"strconv"
 	"sync"
 	"time"
@@ -47,6 +48,7 @@ type Node struct {
 	// ruleWorlds asks the kernel.
 	ruleWorlds func() (local.RuleWorlds, error)
 	runs       *runningConfigs
+	logs       *local.Logs // of its reader alone
 	history    *history
 
 	mu sync.Mutex
@@ -54,27 +56,30 @@ type Node struct {
 	seen     nodeSeen
 	api      map[apiKey]*apiSeen
 	families map[string]familySeen
+	// logErrors counts the log lines of a class.
+	logErrors map[string]float64
 	// kubeconfig is that of the kube-proxy that runs.
 	kubeconfig kubeconfig
 }
 
 // nodeSeen is what the readers saw last, and when.
 type nodeSeen struct {
-	process    *local.Process
-	processAt  time.Time // zero until processes could be listed
-	proxyAt    time.Time // when kube-proxy was last seen at all
-	metrics    *local.ProxyMetrics
-	eligible   *bool
-	portsAt    time.Time
-	addresses  proxyAddresses
-	file       cause.Settings
-	fileName   string
-	fileSince  time.Time
-	conntrack  *cause.Conntrack
-	inotify    *cause.Limit
-	runtime    *cause.Socket
-	runtimeWay local.Streak
-	rules      *cause.RuleWorlds
+	process     *local.Process
+	processAt   time.Time // zero until processes could be listed
+	proxyAt     time.Time // when kube-proxy was last seen at all
+	metrics     *local.ProxyMetrics
+	eligible    *bool
+	portsAt     time.Time
+	addresses   proxyAddresses
+	file        cause.Settings
+	fileName    string
+	fileSince   time.Time
+	conntrack   *cause.Conntrack
+	inotify     *cause.Limit
+	runtime     *cause.Socket
+	runtimeWay  local.Streak
+	rules       *cause.RuleWorlds
+	log, before *cause.Log
 }
 
 // nodeReader is one source, asked again and again. One that hangs holds up
@@ -94,6 +99,7 @@ const (
 	processEvery = 5 * time.Second
 	portsEvery   = 5 * time.Second
 	kernelEvery  = 10 * time.Second
+	logsEvery    = 5 * time.Second
 	rulesEvery   = 10 * time.Second
 	confirmAfter = 2 * time.Second
 	readLimit    = 5 * time.Second
@@ -112,13 +118,15 @@ func NewNode(cfg NodeConfig) (*Node, error) {
 	if cfg.Name == "" {
 		return nil, errors.New("the node's name is not given: set --node-name, from spec.nodeName")
 	}
-	n := &Node{cfg: cfg, ruleWorlds: local.ReadRuleWorlds, runs: newRunningConfigs(), history: newHistory(), api: map[apiKey]*apiSeen{}, families: map[string]familySeen{}}
+	n := &Node{cfg: cfg, ruleWorlds: local.ReadRuleWorlds, runs: newRunningConfigs(), history: newHistory(), api: map[apiKey]*apiSeen{}, families: map[string]familySeen{}, logErrors: map[string]float64{}}
 	n.ports = prober.NewPorts(prober.PortConfig{Timeout: portTimeout, Rate: portRate, Page: n.runs.page})
 	n.add("process", processEvery, n.readProcess, nil)
 	n.add("kube_proxy", portsEvery, n.readPorts, nil)
 	n.add("api_kube_proxy", cfg.APIInterval, n.readProxyAPI, n.waitProxyAPI)
 	n.add("api_endpoints", endpointsRarer*cfg.APIInterval, n.readEndpoints, n.waitEndpoints)
 	n.add("conntrack", kernelEvery, n.readConntrack, nil)
+	n.logs = local.NewLogs(filepath.Join(cfg.RootPath, "var/log/pods"), n.logLine)
+	n.add("logs", logsEvery, n.readLogs, nil)
 	n.add("rules", rulesEvery, n.readRules, nil)
 	n.add("inotify", kernelEvery, n.readInotify, nil)
 	n.add("runtime", kernelEvery, n.readRuntime, func() time.Duration {
@@ -290,7 +298,7 @@ func (n *Node) snapshot(now time.Time) *cause.Snapshot {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	s := &cause.Snapshot{Now: now, Name: n.cfg.Name, Local: &cause.Local{
-		API: n.apiAddresses(now), Conntrack: n.seen.conntrack, Inotify: n.seen.inotify, Runtime: n.seen.runtime, Rules: n.seen.rules,
+		API: n.apiAddresses(now), Conntrack: n.seen.conntrack, Inotify: n.seen.inotify, Runtime: n.seen.runtime, Rules: n.seen.rules, Log: n.seen.log, Before: n.seen.before,
 	}}
 	for _, r := range n.readers {
 		if age := now.Sub(r.contact.state(now, time.Hour).lastOK); age <= believed*r.every+r.limit {
@@ -301,6 +309,8 @@ func (n *Node) snapshot(now time.Time) *cause.Snapshot {
 			s.Local.Conntrack = nil
 		case "rules":
 			s.Local.Rules = nil
+		case "logs":
+			s.Local.Log, s.Local.Before = nil, nil
 		case "inotify":
 			s.Local.Inotify = nil
 		case "runtime":
@@ -337,6 +347,7 @@ func (n *Node) WriteMetrics(w io.Writer) error {
 	n.writeReaders(e, now)
 	writeVerdicts(e, []verdict{newVerdict(s, &j, n.history)})
 	n.writeProxy(e, s.Local.Proxy)
+	n.writeLogs(e)
 	return e.end()
 }
 

@@ -389,3 +389,42 @@ func TestAPIEndpoints(t *testing.T) {
 		cancel()
 	})
 }
+
+// A kube-proxy that ends again and again: its log says why, and is counted.
+func TestNodeLogs(t *testing.T) {
+	n := newTestNode(t, fakeProc(t, netip.MustParseAddrPort("127.0.0.1:1"), netip.MustParseAddrPort("127.0.0.1:2")))
+	if err := os.RemoveAll(filepath.Join(n.cfg.ProcPath, "7")); err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(n.cfg.RootPath, "var/log/pods/kube-system_kube-proxy-x_uid/kube-proxy")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.readLogs(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	line := time.Now().UTC().Format(time.RFC3339Nano) + " stderr F E1123 08:15:03.2 86 run.go:72] \"command failed\" err=\"failed validate: x\"\n"
+	if err := os.WriteFile(filepath.Join(dir, "0.log"), []byte(line), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n.readAll(t)
+	report := n.Report().Nodes[0]
+	if report.Primary == nil || report.Primary.Cause != "crash_loop" || report.Primary.Detail != "config_invalid" || report.Healthy == nil || *report.Healthy {
+		t.Errorf("got %+v", report)
+	}
+	var out bytes.Buffer
+	if err := n.WriteMetrics(&out); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"# TYPE kproxy_log_errors_total counter\n", `kproxy_log_errors_total{node="n1",pattern="crash_loop/config_invalid"} 1`} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("it does not say %s:\n%s", want, out.String())
+		}
+	}
+	if err := os.RemoveAll(filepath.Join(n.cfg.RootPath, "var")); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.readLogs(t.Context()); err == nil || n.seen.log != nil {
+		t.Errorf("no logs any more: %v %+v", err, n.seen.log)
+	}
+}

@@ -1,6 +1,11 @@
 package cause
 
-import "slices"
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
 
 // Judgement is what is known about a node.
 type Judgement struct {
@@ -55,9 +60,21 @@ func (c *Cause) judge(s *Snapshot) Verdict {
 	case s.Local == nil:
 		return c.Eval(s)
 	case c.Node == nil:
-		return unknown("what only the API shows")
+		return fromLocalLog(s, c.Name, unknown("what only the API shows"))
 	}
-	return c.Node(s)
+	return fromLocalLog(s, c.Name, c.Node(s))
+}
+
+// fromLocalLog is the verdict of a log on the node, where the node shows no more.
+func fromLocalLog(s *Snapshot, name string, otherwise Verdict) Verdict {
+	l := s.Local.says(s)
+	if l == nil || otherwise.State == Active {
+		return otherwise
+	}
+	if detail, ok := strings.CutPrefix(l.Class, name+"/"); ok {
+		return active(time.Time{}, Finding{detail, []string{fmt.Sprintf("log %s: %s", stamp(l.At), quote(l.Line))}})
+	}
+	return otherwise
 }
 
 func kubeletSilent(s *Snapshot) bool {

@@ -21,6 +21,9 @@ type Local struct {
 	Inotify *Limit
 	// Runtime is the container runtime's socket.
 	Runtime *Socket
+	// Log is what kube-proxy's newest container says, and Before what the one
+	// before it said; nil if their logs cannot be read, or there is none.
+	Log, Before *Log
 	// Rules are the rule worlds in which kube-proxy's rules were found.
 	Rules *RuleWorlds
 }
@@ -166,6 +169,26 @@ func (p *Proxy) stopped() bool { return p.Process != nil && strings.HasPrefix(p.
 // silent is whether it accepts connections and answers none.
 func (p *Proxy) silent() bool {
 	return p.says(p.Ports.Metrics, PortSilent) && p.says(p.Ports.Healthz, PortSilent)
+}
+
+// says is the log that tells what is wrong with a kube-proxy that is not well;
+// nil if none does.
+func (l *Local) says(s *Snapshot) *Log {
+	p := l.Proxy
+	if p == nil || localHealth(s) == Active || l.Log == nil {
+		return nil
+	}
+	ended := p.ProcessesKnown && p.Process == nil
+	young := !p.began().IsZero() && s.Now.Sub(p.began()) < startup // between two tries of a loop
+	if localHealth(s) != Inactive && !ended && !young {
+		return nil
+	}
+	for _, log := range []*Log{l.Log, l.Before} {
+		if log != nil && log.Class != "" && !log.At.IsZero() && s.Now.Sub(log.At) <= said {
+			return log
+		}
+	}
+	return nil
 }
 
 // localHealth is whether the node's kube-proxy does its job, as the node shows.

@@ -280,3 +280,52 @@ func TestLocalHealth(t *testing.T) {
 		}
 	}
 }
+
+// What kube-proxy's log on the node says counts while it is not well, and only
+// if it was said lately.
+func TestLocalLog(t *testing.T) {
+	said := func(class string, ago time.Duration) *Log { return &Log{Class: class, Line: "line", At: now.Add(-ago)} }
+	ended := func(s *Snapshot) {
+		s.Local.Proxy.Process, s.Local.Proxy.Started, s.Local.Proxy.Families, s.Running = nil, time.Time{}, nil, nil
+		s.Local.Proxy.Ports = Ports{Metrics: noAnswer(10249, PortRefused), Healthz: noAnswer(10256, PortRefused)}
+	}
+	for name, tc := range map[string]struct {
+		change func(*Snapshot)
+		want   string
+	}{
+		"it is well": {func(s *Snapshot) { s.Local.Log = said("crash_loop/config_invalid", 0) }, ""},
+		"it ended":   {func(s *Snapshot) { ended(s); s.Local.Log = said("crash_loop/config_invalid", time.Second) }, "crash_loop/config_invalid"},
+		"it ended, and the node could see that cause by itself": {func(s *Snapshot) {
+			ended(s)
+			s.Local.Log = said("resource_exhausted/inotify", time.Second)
+		}, "resource_exhausted/inotify"},
+		"it ended, and said so long ago": {func(s *Snapshot) { ended(s); s.Local.Log = said("crash_loop/config_invalid", 11*time.Minute) }, ""},
+		"it ended, and nobody knows when it said so": {func(s *Snapshot) {
+			ended(s)
+			s.Local.Log = &Log{Class: "crash_loop/config_invalid"}
+		}, ""},
+		"it begins again, as the one before": {func(s *Snapshot) {
+			ended(s)
+			s.Local.Proxy.Process = &Process{PID: 8, State: "S", Started: now.Add(-startup + 1)}
+			s.Local.Log, s.Local.Before = said("", 0), said("prerequisite_missing/ip_vs", time.Minute)
+		}, "prerequisite_missing/ip_vs"},
+		"it has run for a while": {func(s *Snapshot) {
+			ended(s)
+			s.Local.Proxy.Process = &Process{PID: 8, State: "S", Started: now.Add(-startup)}
+			s.Local.Proxy.Ports = Ports{}
+			s.Local.Log, s.Local.Before = said("", 0), said("prerequisite_missing/ip_vs", time.Minute)
+		}, ""},
+		"its logs cannot be read": {ended, ""},
+	} {
+		s := healthyLocal()
+		tc.change(s)
+		j := Judge(s)
+		got := ""
+		if j.Primary >= 0 {
+			got = All[j.Primary].Name + "/" + j.Verdicts[j.Primary].Findings[0].Detail
+		}
+		if got != tc.want {
+			t.Errorf("%s: %q, want %q", name, got, tc.want)
+		}
+	}
+}

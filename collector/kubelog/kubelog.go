@@ -103,6 +103,18 @@ func (a *aftermath) tookBack(p *pattern, e entry) bool {
 	return false
 }
 
+// ClassOf is the class of one line, empty if it decides nothing by itself.
+func ClassOf(line []byte) string {
+	e, _ := parse(clip(line))
+	if e.severity == info || isNoise(e.body) {
+		return ""
+	}
+	if p := match(e); p != nil {
+		return p.class
+	}
+	return ""
+}
+
 // ClassWaiting is the class of a log that ends with kube-proxy waiting for the
 // API server. Since 1.37 it says nothing more when its connections are
 // refused, so it counts only of a process that has had time to do better.

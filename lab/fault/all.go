@@ -30,7 +30,7 @@ var All = slices.Concat(podFaults, configFaults, policyFaults, nodeFaults, ownFa
 // podFaults are what keeps kube-proxy's pod from being or from running.
 var podFaults = []Fault{
 	{
-		Name: "bad-config-field", Breaks: "the ConfigMap names a proxy mode that does not exist",
+		Name: "bad-config-field", Breaks: "the ConfigMap names a proxy mode that does not exist", OnNode: "crash_loop/config_invalid",
 		Cause: "crash_loop", Detail: "config_invalid",
 		inject: editKubeProxyConfig(func(c string) string { return replaceLine(c, "mode:", "mode: userspace") }),
 	},

@@ -20,7 +20,7 @@ import (
 // configFaults are wrong configurations and versions.
 var configFaults = []Fault{
 	{
-		Name: "mode-ipvs", Breaks: "the ConfigMap wants mode ipvs, which this kernel does not have",
+		Name: "mode-ipvs", Breaks: "the ConfigMap wants mode ipvs, which this kernel does not have", OnNode: "prerequisite_missing/ip_vs",
 		Cause: "prerequisite_missing", Detail: "ip_vs", Beside: []string{"crash_loop"},
 		inject: editKubeProxyConfig(func(c string) string { return replaceLine(c, "mode:", "mode: ipvs") }),
 	},

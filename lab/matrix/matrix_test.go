@@ -35,6 +35,7 @@ func TestMain(m *testing.M) {
 const labs = 2
 
 func TestMatrix(t *testing.T) {
+	t.Parallel()
 	for _, mode := range []string{"nftables", "iptables"} {
 		for lab := range labs {
 			t.Run(fmt.Sprintf("%s/%d", mode, lab+1), func(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 // TestNodeMatrix breaks what a node itself can see: the node role there must say
 // exactly this, and the one on the other node nothing.
 func TestNodeMatrix(t *testing.T) {
+	t.Parallel()
 	for _, mode := range []string{"nftables", "iptables"} {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
