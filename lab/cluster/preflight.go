@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 )
@@ -49,6 +50,9 @@ func Preflight() error {
 			return fmt.Errorf("the kernel has no %s namespaces: %w", ns, err)
 		}
 	}
+	if err := raiseInotify(); err != nil {
+		return err
+	}
 	return checkNetfilter()
 }
 
@@ -59,6 +63,33 @@ func checkMode(mode string) error {
 	}
 	if _, err := os.Stat("/proc/net/ip_vs"); err != nil && !canLoad("ip_vs") {
 		return errors.New("the kernel has no ip_vs (CONFIG_IP_VS): mode ipvs cannot run here; choose nftables or iptables")
+	}
+	return nil
+}
+
+// inotifyInstances are what several labs side by side need: a kubelet has about
+// ten, and the default of many systems is 128 for all.
+const (
+	inotifyInstances     = 1024
+	inotifyInstancesFile = "/proc/sys/fs/inotify/max_user_instances"
+)
+
+// raiseInotify makes room for them, until the machine starts anew.
+func raiseInotify() error {
+	b, err := os.ReadFile(inotifyInstancesFile)
+	if err != nil {
+		return fmt.Errorf("the kernel has no inotify (CONFIG_INOTIFY_USER): %w", err)
+	}
+	n, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	if err != nil {
+		return fmt.Errorf("read %s: %w", inotifyInstancesFile, err)
+	}
+	if n >= inotifyInstances {
+		return nil
+	}
+	fmt.Printf("  .. fs.inotify.max_user_instances is %d: raising it to %d until the next boot, kubelets need it\n", n, inotifyInstances)
+	if err := os.WriteFile(inotifyInstancesFile, []byte(strconv.Itoa(inotifyInstances)), 0o644); err != nil {
+		fmt.Printf("  .. it cannot be raised (%v): a lab at a time will do, six will not\n", err)
 	}
 	return nil
 }
