@@ -72,7 +72,7 @@ func pageOnAPhone(t *testing.T, w *world, want string) {
 	whole := ask(`document.body.innerText`)
 	wide := ask(`String(Math.max(document.documentElement.scrollWidth, ...Array.from(document.querySelectorAll("*"), e => Math.ceil(e.getBoundingClientRect().right))))`)
 	scripts := ask(`String(document.scripts.length)`)
-	picture, err := chromedp.Run(ctx, chromedp.FullScreenshot(90))
+	picture, err := chromedp.Run(ctx, chromedp.FullScreenshot(100))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +90,7 @@ func pageOnAPhone(t *testing.T, w *world, want string) {
 	if scripts != "0" || len(complaints) > 0 {
 		t.Errorf("%s scripts; the browser complains: %q", scripts, complaints)
 	}
-	if err := os.WriteFile(filepath.Join(w.Bin, "causes.jpg"), picture, 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(w.Bin, "causes.png"), picture, 0o644); err != nil {
 		t.Error(err)
 	}
 }
