@@ -315,6 +315,11 @@ func TestLocalLog(t *testing.T) {
 			s.Local.Proxy.Ports = Ports{}
 			s.Local.Log, s.Local.Before = said("", 0), said("prerequisite_missing/ip_vs", time.Minute)
 		}, ""},
+		"it begins, and waits for the API server as every start does": {func(s *Snapshot) {
+			ended(s)
+			s.Local.Proxy.Process = &Process{PID: 8, State: "S", Started: now.Add(-time.Second)}
+			s.Local.Log = &Log{Class: "api_unreachable/refused", Line: `"Waiting for caches to sync"`, At: now}
+		}, ""},
 		"its logs cannot be read": {ended, ""},
 	} {
 		s := healthyLocal()
