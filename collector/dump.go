@@ -195,7 +195,7 @@ func (d *Dump) readLog(pod, file string) (*cause.Log, bool) {
 		return &cause.Log{Error: err.Error()}, true
 	}
 	result := kubelog.Classify(b)
-	return &cause.Log{Class: result.Class, Line: result.Line, At: result.At}, true
+	return &cause.Log{Class: result.Class, Line: result.Line, At: result.Time(d.newest)}, true
 }
 
 // adopt makes a row of every node of which only a pod tells.

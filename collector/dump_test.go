@@ -98,6 +98,15 @@ func TestDump(t *testing.T) {
 				`"ready":true,"restartCount":1,"lastState":{"terminated":{"exitCode":1,"finishedAt":"2026-09-30T00:00:00Z"}},`, 1)) + `]}`)
 			d["kube-system/kube-proxy-n2/logs-previous.txt"] = file(bad)
 		}, map[string]string{"n1": "healthy", "n2": "healthy"}, ""},
+		{"a watch that failed, of a pod that is well", func(d fstest.MapFS) {
+			d["kube-system/kube-proxy-n2/logs.txt"] = file("E1101 02:58:00.000000 1 reflector.go:227] \"Failed to watch\" err=\"failed to list *v1.Node: nodes is forbidden: User x cannot list resource\"\n")
+		}, map[string]string{"n1": "healthy", "n2": "healthy"}, ""},
+		{"a watch that fails", func(d fstest.MapFS) {
+			d["kube-system/kube-proxy-n2/logs.txt"] = file("E1101 02:58:01.000000 1 reflector.go:227] \"Failed to watch\" err=\"failed to list *v1.Node: nodes is forbidden: User x cannot list resource\"\n")
+		}, map[string]string{"n1": "healthy", "n2": "api_unreachable/forbidden"}, ""},
+		{"a watch that failed at another time altogether", func(d fstest.MapFS) {
+			d["kube-system/kube-proxy-n2/logs.txt"] = file("E0301 02:58:00.000000 1 reflector.go:227] \"Failed to watch\" err=\"failed to list *v1.Node: nodes is forbidden: User x cannot list resource\"\n")
+		}, map[string]string{"n1": "healthy", "n2": "api_unreachable/forbidden"}, ""},
 		{"an event without a time", func(d fstest.MapFS) {
 			d["kube-system/pods.json"] = file(`{"items":[` + dumpPod("n1", wellPod) + `]}`)
 			d["kube-system/events.json"] = file(`{"items":[{"involvedObject":{"kind":"DaemonSet","name":"kube-proxy"},"reason":"FailedCreate","message":"violates PodSecurity"},{"reason":"other"}]}`)

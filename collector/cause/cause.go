@@ -159,13 +159,25 @@ func (p *Pod) current(s *Snapshot) bool {
 	case strings.Contains(l.Line, "Waiting for caches to sync"): // its last word
 		return c != nil && c.Running() && s.Now.Sub(c.Started) >= startup
 	case s.Dump:
-		return true // nobody knows what time it was
+		return !p.resumed(s)
 	case !l.At.IsZero() && s.Now.Sub(l.At) > said:
 		return false
 	}
 	// Of one that is well by every account it can only explain a closed port.
 	well := p.Ready != nil && p.Ready.Status == "True" && s.Ports != nil && s.Ports.Healthz.Outcome == PortAnswered && s.Ports.Healthz.Status == statusOK
 	return !well || strings.HasPrefix(l.Class, "port_conflict/")
+}
+
+// resumed is whether a watch that failed has worked since, as far as a dump can
+// tell: the pod is well, and what lasts would have been said again.
+func (p *Pod) resumed(s *Snapshot) bool {
+	const (
+		again   = 2 * time.Minute
+		sameDay = 24 * time.Hour // more is another clock, or another time
+	)
+	c, ago := p.Container, s.Now.Sub(p.Current.At)
+	return strings.HasPrefix(p.Current.Class, "api_unreachable/") && !p.Current.At.IsZero() && ago >= again && ago <= sameDay &&
+		c != nil && c.Running() && p.Ready != nil && p.Ready.Status == "True"
 }
 
 // recovered is whether the pod says that its container has run well for long

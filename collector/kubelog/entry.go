@@ -106,15 +106,17 @@ func parse(text string) (e entry, head bool) {
 	return entry{severity: plain, body: strings.TrimLeft(text, " \t"), at: at}, starters.MatchString(text)
 }
 
+// leapYear is one in which every klog date exists.
+const leapYear = 2000
+
 // clock is klog's "1123 08:13:16" since the year began, in a leap year; 0 if
 // there is no such time.
 func clock(text string) time.Duration {
-	const leap = 2000
-	t, err := time.Parse("20060102 15:04:05", strconv.Itoa(leap)+text)
+	t, err := time.Parse("20060102 15:04:05", strconv.Itoa(leapYear)+text)
 	if err != nil {
 		return 0
 	}
-	return t.Sub(time.Date(leap, 1, 1, 0, 0, 0, 0, time.UTC)) + 1
+	return t.Sub(time.Date(leapYear, 1, 1, 0, 0, 0, 0, time.UTC)) + 1
 }
 
 // carrierTime is the time with which a line begins, as kubectl --timestamps and

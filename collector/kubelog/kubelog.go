@@ -16,9 +16,24 @@ type Result struct {
 	// Line is the entry that decides, without its time and place; if none
 	// does, the last error, if any.
 	Line string
-	// At is when the entry was written; zero if no carrier tells: klog's own time
-	// lacks the year and the zone.
+	// At is when the entry was written; zero if no carrier tells.
 	At time.Time
+	// clock is klog's own time, which lacks the year and the zone.
+	clock time.Duration
+}
+
+// Time is At or, if no carrier told, klog's time in the year before now, taken
+// for UTC; zero if it has none either.
+func (r Result) Time(now time.Time) time.Time {
+	if !r.At.IsZero() || r.clock == 0 {
+		return r.At
+	}
+	c := time.Date(leapYear, 1, 1, 0, 0, 0, 0, time.UTC).Add(r.clock - 1)
+	t := time.Date(now.Year(), c.Month(), c.Day(), c.Hour(), c.Minute(), c.Second(), 0, time.UTC)
+	if t.After(now.Add(24 * time.Hour)) {
+		t = t.AddDate(-1, 0, 0)
+	}
+	return t
 }
 
 // Classify reads a whole log, oldest line first. What ended the process is in
@@ -44,17 +59,18 @@ func Classify(log []byte) Result {
 		case after.tookBack(p, e):
 		case p.weak:
 			if weak.Class == "" {
-				weak = Result{p.class, first(e.body), e.at}
+				weak = Result{p.class, first(e.body), e.at, e.clock}
 			}
 		default:
-			return Result{p.class, quote(p, e.body), e.at}
+			return Result{p.class, quote(p, e.body), e.at, e.clock}
 		}
 	}
 	switch {
 	case weak.Class != "":
 		return weak
 	case unknown.Line == "" && len(all) > 0 && waiting.MatchString(all[len(all)-1].body):
-		return Result{ClassWaiting, first(all[len(all)-1].body), all[len(all)-1].at}
+		last := all[len(all)-1]
+		return Result{ClassWaiting, first(last.body), last.at, last.clock}
 	}
 	return unknown
 }

@@ -68,7 +68,7 @@ func TestClassify(t *testing.T) {
 		{"not text", "\x00\xff\xfe\nE1123 08:15:03.2 86 run.go:72] \xff\xfe", Result{Class: "", Line: "?"}},
 	} {
 		got := Classify([]byte(tc.log))
-		got.At = time.Time{} // TestTimes
+		got.At, got.clock = time.Time{}, 0 // TestTimes
 		if got != tc.want {
 			t.Errorf("%s: got %+v, want %+v", tc.name, got, tc.want)
 		}
@@ -120,6 +120,18 @@ func TestTimes(t *testing.T) {
 	} {
 		if got := Classify([]byte(line)).At.UTC().Format(time.RFC3339Nano); got != want {
 			t.Errorf("%s: %s, want %s", line, got, want)
+		}
+	}
+	now := time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)
+	for line, want := range map[string]string{
+		"2024-11-23T08:15:03Z E0101 08:15:03.2 86 run.go:72] \"command failed\" err=\"failed validate: x\"": "2024-11-23T08:15:03Z",
+		"E0101 08:15:03.2 86 run.go:72] \"command failed\" err=\"failed validate: x\"":                      "2026-01-01T08:15:03Z",
+		"E1231 08:15:03.2 86 run.go:72] \"command failed\" err=\"failed validate: x\"":                      "2025-12-31T08:15:03Z",
+		"E0301 00:00:00.0 86 run.go:72] \"command failed\" err=\"failed validate: x\"":                      "2025-03-01T00:00:00Z",
+		"Error: unknown flag: --x": "0001-01-01T00:00:00Z",
+	} {
+		if got := Classify([]byte(line)).Time(now).Format(time.RFC3339Nano); got != want {
+			t.Errorf("%s: in the year before %s it is %s, want %s", line, now, got, want)
 		}
 	}
 	for _, bad := range []string{"1323 08:15:03", "1131 08:15:03", "1123 25:15:03", ""} {

@@ -42,12 +42,14 @@ func TestMatrix(t *testing.T) {
 				t.Parallel() // labs side by side must not collide
 				w := start(t, fmt.Sprintf("%s-%d", mode, lab+1), mode)
 				w.install(t)
+				if lab == 1 { // before any log holds what is over
+					t.Run("diagnose", func(t *testing.T) { diagnoseOnce(t, w) })
+				}
 				walk(t, w, lab)
 				w.noRefusals(t) // later the API server starts anew, and refuses all for a moment
 				if lab == 0 {
 					walkSilent(t, w)
 				} else {
-					t.Run("diagnose", func(t *testing.T) { diagnoseOnce(t, w) })
 					t.Run("rights", func(t *testing.T) { eachRight(t, w) })
 					t.Run("lost API server", func(t *testing.T) { lostAPI(t, w) })
 				}
