@@ -112,6 +112,9 @@ func wrongName(s *Snapshot, p *Pod) Verdict {
 // wrongRange compares clusterCIDR with the node's pod ranges. It matters only
 // where kube-proxy tells local traffic by it.
 func wrongRange(s *Snapshot) Verdict {
+	if !s.Running.versioned() && s.Now.Sub(s.Config.Since) < editing {
+		return inactive() // nobody says yet that it runs with this
+	}
 	clusters, from, ok := s.ranges()
 	if !ok || len(clusters) == 0 || len(s.Node.PodCIDRs) == 0 {
 		return inactive()

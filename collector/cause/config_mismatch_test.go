@@ -21,6 +21,18 @@ func TestConfigMismatch(t *testing.T) {
 		{"the same range", ranges([]string{"10.244.1.0/24"}, []string{"10.244.1.0/24"}), Inactive, ""},
 		{"a range that is only a part", ranges([]string{"10.244.1.0/25"}, []string{"10.244.1.0/24"}), Active, "cluster_cidr"},
 		{"beside", ranges([]string{"10.244.0.0/24"}, []string{"10.244.1.0/24"}), Active, "cluster_cidr"},
+		{"beside, in a ConfigMap that was just changed", func(s *Snapshot) {
+			ranges([]string{"10.244.0.0/24"}, []string{"10.244.1.0/24"})(s)
+			s.Config.Since = now.Add(-editing + 1)
+		}, Inactive, ""},
+		{"beside, in a ConfigMap that was changed a while ago", func(s *Snapshot) {
+			ranges([]string{"10.244.0.0/24"}, []string{"10.244.1.0/24"})(s)
+			s.Config.Since = now.Add(-editing)
+		}, Active, "cluster_cidr"},
+		{"beside, and it runs with that, just changed", func(s *Snapshot) {
+			ranges([]string{"10.244.0.0/24"}, []string{"10.244.1.0/24"})(s)
+			s.Running.Settings, s.Config.Since = NewRunningSettings(Settings{"clustercidr": "10.244.0.0/24"}, true), now
+		}, Active, "cluster_cidr"},
 		{"dual-stack", ranges([]string{"10.244.0.0/16", "fd00::/48"}, []string{"10.244.1.0/24", "fd00:0:0:1::/64"}), Inactive, ""},
 		{"dual-stack, one family beside", ranges([]string{"10.244.0.0/16", "fd01::/48"}, []string{"10.244.1.0/24", "fd00:0:0:1::/64"}), Active, "cluster_cidr"},
 		{"a dual-stack node and one range", ranges([]string{"10.244.0.0/16"}, []string{"10.244.1.0/24", "fd00:0:0:1::/64"}), Inactive, ""},
