@@ -10,7 +10,6 @@ import (
 	"io"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -18,11 +17,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/version"
-	"k8s.io/apimachinery/pkg/watch"
-	"k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
 
 	"github.com/kproxy-exporter/kproxy-exporter/collector/kubeapi"
@@ -47,10 +43,9 @@ type Config struct {
 	Klog klog.Logger
 }
 
-// API is what is asked of the API server.
+// API is what the cluster role asks of the API server.
 type API interface {
-	List(context.Context, kubeapi.Resource, string, metav1.ListOptions) (runtime.Object, error)
-	Watch(context.Context, kubeapi.Resource, string, metav1.ListOptions) (watch.Interface, error)
+	Watcher
 	Log(ctx context.Context, namespace, pod string, o *corev1.PodLogOptions) (io.ReadCloser, error)
 	Version(context.Context) (version.Info, error)
 }
@@ -58,9 +53,9 @@ type API interface {
 // Cluster reads the API and knows what it said last.
 type Cluster struct {
 	view
+	sources
 	cfg       Config
 	selectors selectors
-	readers   []*reader
 	version   *versionReader
 	logs      *logReader
 	ports     *prober.Ports // nil if they are not asked
@@ -71,14 +66,6 @@ type Cluster struct {
 
 // selectors are label selectors, any of which matches a kube-proxy pod.
 type selectors []labels.Selector
-
-// reader keeps one table current.
-type reader struct {
-	contact *contact
-	// part is what is unknown without it.
-	part part
-	run  func(context.Context)
-}
 
 // part is a part of the Snapshot.
 type part int
@@ -101,26 +88,26 @@ func NewCluster(cfg Config) (*Cluster, error) {
 	if problems := validation.IsDNS1123Label(cfg.Namespace); len(problems) > 0 {
 		return nil, fmt.Errorf("namespace %q: %s", cfg.Namespace, problems[0])
 	}
-	c := &Cluster{cfg: cfg, selectors: parsed, runs: newRunningConfigs(), presence: newPresence(), history: newHistory()}
+	c := &Cluster{sources: sources{api: cfg.API, logger: cfg.Logger, klog: cfg.Klog}, cfg: cfg, selectors: parsed, runs: newRunningConfigs(), presence: newPresence(), history: newHistory()}
 	c.goneSince, c.wantedSince, c.lastEviction = c.presence.goneSince, c.presence.wantedSince, c.presence.lastEviction
 	c.logs = newLogReader(cfg.API, cfg.Logger)
 	c.view.logs = c.logs.log
 	c.running = c.runs.of
 
-	c.nodes = add(c, source{kubeapi.Nodes, "nodes", "", metav1.ListOptions{}}, nodePart, convertNode, c.nodeChanged)
+	c.nodes = add(&c.sources, source{kubeapi.Nodes, "nodes", "", metav1.ListOptions{}}, nodePart, convertNode, c.nodeChanged)
 	for i, s := range cfg.Selectors {
 		name := "pods"
 		if i > 0 {
 			name = fmt.Sprintf("pods_%d", i+1)
 		}
-		c.pods = append(c.pods, add(c, source{kubeapi.Pods, name, cfg.Namespace, metav1.ListOptions{LabelSelector: s}}, podPart, convertPod, c.podChanged))
+		c.pods = append(c.pods, add(&c.sources, source{kubeapi.Pods, name, cfg.Namespace, metav1.ListOptions{LabelSelector: s}}, podPart, convertPod, c.podChanged))
 	}
 	// All namespaces: what takes kube-proxy's place may live anywhere.
-	c.daemonSets = add(c, source{kubeapi.DaemonSets, "daemonsets", "", metav1.ListOptions{}}, daemonSetPart, convertDaemonSet(cfg.Namespace, c.selectors.match), nil)
+	c.daemonSets = add(&c.sources, source{kubeapi.DaemonSets, "daemonsets", "", metav1.ListOptions{}}, daemonSetPart, convertDaemonSet(cfg.Namespace, c.selectors.match), nil)
 	c.watchEvents()
-	c.services = add(c, source{kubeapi.Services, "services", cfg.Namespace, metav1.ListOptions{}}, servicePart, convertService, nil)
+	c.services = add(&c.sources, source{kubeapi.Services, "services", cfg.Namespace, metav1.ListOptions{}}, servicePart, convertService, nil)
 	for _, name := range configMapNames {
-		c.configs = append(c.configs, add(c, source{kubeapi.ConfigMaps, "configmap_" + name, cfg.Namespace, metav1.ListOptions{FieldSelector: "metadata.name=" + name}},
+		c.configs = append(c.configs, add(&c.sources, source{kubeapi.ConfigMaps, "configmap_" + name, cfg.Namespace, metav1.ListOptions{FieldSelector: "metadata.name=" + name}},
 			configPart, convertConfigMap, c.configChanged))
 	}
 	c.view.ports = portsUnasked
@@ -147,62 +134,14 @@ func (c *Cluster) watchEvents() {
 		{"events_sandbox", c.cfg.Namespace, "reason=SandboxChanged", ours},
 		{"events_nodes", metav1.NamespaceDefault, "involvedObject.kind=Node,type=Warning", nodes},
 	} {
-		c.events = append(c.events, add(c, source{kubeapi.Events, w.name, w.namespace, metav1.ListOptions{FieldSelector: w.fields}}, eventPart, convertEvent(w.wanted), nil))
+		c.events = append(c.events, add(&c.sources, source{kubeapi.Events, w.name, w.namespace, metav1.ListOptions{FieldSelector: w.fields}}, eventPart, convertEvent(w.wanted), nil))
 	}
-}
-
-// source is what a reader asks for.
-type source struct {
-	resource kubeapi.Resource
-	// reader is the name in metrics and in the log.
-	reader    string
-	namespace string // all if empty
-	only      metav1.ListOptions
-}
-
-// lacks is the right that a reader needs, for people.
-func (s source) lacks() string {
-	what := "list,watch " + s.resource.Name
-	if s.resource.Name == kubeapi.DaemonSets.Name {
-		what += ".apps"
-	}
-	if name, ok := strings.CutPrefix(s.only.FieldSelector, "metadata.name="); ok {
-		what += " " + name
-	}
-	if s.namespace != "" {
-		what += " in " + s.namespace
-	}
-	return what
-}
-
-// add makes a table and the reader that keeps it current.
-func add[T any](c *Cluster, s source, p part, convert func(any) (T, bool), changed func(previous, current *T)) *table[T] {
-	k := &contact{reader: s.reader, what: s.lacks(), logger: c.cfg.Logger}
-	t := newTable(convert, changed, k.markSynced)
-	narrow := func(o metav1.ListOptions) metav1.ListOptions {
-		o.LabelSelector, o.FieldSelector = s.only.LabelSelector, s.only.FieldSelector
-		return o
-	}
-	lw := k.listWatch(
-		func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
-			return c.cfg.API.List(ctx, s.resource, s.namespace, narrow(o))
-		},
-		func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
-			return c.cfg.API.Watch(ctx, s.resource, s.namespace, narrow(o))
-		})
-	c.readers = append(c.readers, &reader{contact: k, part: p, run: func(ctx context.Context) {
-		cache.NewReflectorWithOptions(cache.ToListWatcherWithWatchListSemantics(lw, c.cfg.API), s.resource.One, t,
-			cache.ReflectorOptions{Name: s.reader, Logger: &c.cfg.Klog}).RunWithContext(ctx)
-	}})
-	return t
 }
 
 // Run reads until the context ends.
 func (c *Cluster) Run(ctx context.Context) {
 	var wg sync.WaitGroup
-	for _, r := range c.readers {
-		wg.Go(func() { r.run(ctx) })
-	}
+	wg.Go(func() { c.sources.run(ctx) })
 	wg.Go(func() { c.logs.run(ctx) })
 	wg.Go(func() { c.version.run(ctx) })
 	wg.Go(func() { c.reviewLogs(ctx) })

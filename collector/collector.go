@@ -2,6 +2,7 @@ package collector
 
 import (
 	"io"
+	"slices"
 	"time"
 
 	"github.com/kproxy-exporter/kproxy-exporter/collector/cause"
@@ -176,19 +177,24 @@ func writeSynced(e *exposition, readers []readerState) {
 	}
 }
 
-func writeReaders(e *exposition, readers []readerState) {
+// writeReaders writes how sources answer; before the reader stand the labels'
+// values that all of the role's families have: none, or the node.
+func writeReaders(e *exposition, readers []readerState, before ...string) {
 	for _, f := range []struct {
-		family *family
+		family family
 		value  func(readerState) float64
 	}{
-		{&readerDuration, func(r readerState) float64 { return r.duration.Seconds() }},
-		{&readerLastSuccess, func(r readerState) float64 { return seconds(r.lastOK) }},
-		{&readerSuccess, func(r readerState) float64 { return number(r.ok) }},
+		{readerDuration, func(r readerState) float64 { return r.duration.Seconds() }},
+		{readerLastSuccess, func(r readerState) float64 { return seconds(r.lastOK) }},
+		{readerSuccess, func(r readerState) float64 { return number(r.ok) }},
 	} {
-		e.begin(f.family)
+		if len(before) > 0 {
+			f.family.labels = append([]string{"node"}, f.family.labels...)
+		}
+		e.begin(&f.family)
 		for _, r := range readers {
 			if !r.idle {
-				e.sample(f.value(r), r.name)
+				e.sample(f.value(r), append(slices.Clone(before), r.name)...)
 			}
 		}
 	}

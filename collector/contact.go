@@ -35,6 +35,8 @@ type contact struct {
 	failing   time.Time // since when every try fails; zero if the last one succeeded
 	lastError string
 	duration  time.Duration // of the last request
+	opened    time.Time     // when the last request began
+	before    time.Time     // lastOK at that time
 }
 
 // contactState is a copy of a contact at one instant.
@@ -103,6 +105,21 @@ func (c *contact) markSynced() {
 	c.mu.Unlock()
 }
 
+// open notes that a request begins.
+func (c *contact) open(at time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.opened, c.before = at, c.lastOK
+}
+
+// opening is when the newest request began, and when the source had last
+// answered before, zero if never; ok once everything has been read.
+func (c *contact) opening() (opened, before time.Time, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.opened, c.before, c.synced
+}
+
 // listWatch wraps the two calls of a reflector so that every answer and every
 // refusal is noted, bookmarks included.
 func (c *contact) listWatch(
@@ -112,6 +129,7 @@ func (c *contact) listWatch(
 	return &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 			began := time.Now()
+			c.open(began)
 			out, err := list(ctx, o)
 			if err != nil {
 				c.failedUnlessStopped(ctx, err)
@@ -122,6 +140,7 @@ func (c *contact) listWatch(
 		},
 		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
 			began := time.Now()
+			c.open(began)
 			w, err := watchFor(ctx, o)
 			if err != nil {
 				c.failedUnlessStopped(ctx, err)

@@ -33,6 +33,8 @@ func (f fakeAPI) List(ctx context.Context, r kubeapi.Resource, namespace string,
 		return core.ConfigMaps(namespace).List(ctx, o)
 	case "daemonsets":
 		return f.AppsV1().DaemonSets(namespace).List(ctx, o)
+	case "endpointslices":
+		return f.DiscoveryV1().EndpointSlices(namespace).List(ctx, o)
 	}
 	return nil, fmt.Errorf("no resource %q", r.Name)
 }
@@ -52,6 +54,8 @@ func (f fakeAPI) Watch(ctx context.Context, r kubeapi.Resource, namespace string
 		return core.ConfigMaps(namespace).Watch(ctx, o)
 	case "daemonsets":
 		return f.AppsV1().DaemonSets(namespace).Watch(ctx, o)
+	case "endpointslices":
+		return f.DiscoveryV1().EndpointSlices(namespace).Watch(ctx, o)
 	}
 	return nil, fmt.Errorf("no resource %q", r.Name)
 }

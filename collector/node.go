@@ -2,6 +2,7 @@ package collector
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/go-kit/log"
+	"k8s.io/klog/v2"
 
 	"github.com/kproxy-exporter/kproxy-exporter/collector/cause"
 	"github.com/kproxy-exporter/kproxy-exporter/collector/local"
@@ -23,14 +25,19 @@ type NodeConfig struct {
 	Name string
 	// ProcPath and RootPath are where the node's /proc and / are mounted.
 	ProcPath, RootPath string
-	// Endpoints returns the API servers' own addresses, and the one of the Service
-	// kubernetes; nil if they are not known.
-	Endpoints func() []APIEndpoint
+	// API is the API server; nil if there is no access to it: what it wants, and
+	// where each API server is, is unknown then. Roots are who signs for it.
+	API   Watcher
+	Roots *x509.CertPool
+	// VIPHost and VIPPort are the Service kubernetes; none if VIPHost is empty.
+	VIPHost, VIPPort string
 	// APIInterval is how often kube-proxy's own address of the API server is asked.
 	// The others are asked a quarter as often, but as often while it fails.
 	APIInterval time.Duration
 	// Logger gets one line for each change of a reader's state.
 	Logger log.Logger
+	// Klog is given to client-go.
+	Klog klog.Logger
 }
 
 // APIEndpoint is an address under which the API server should answer anybody.
@@ -40,10 +47,12 @@ type APIEndpoint struct {
 	prober.APITarget
 }
 
-// Node reads what only its own node shows. It needs no API server.
+// Node reads what only its own node shows. It needs no API server, but asks one
+// what it wants.
 type Node struct {
 	cfg     NodeConfig
 	readers []*nodeReader
+	desired *desired
 	ports   *prober.Ports
 	// ruleWorlds asks the kernel.
 	ruleWorlds func() (local.RuleWorlds, error)
@@ -79,6 +88,9 @@ type nodeSeen struct {
 	runtime     *cause.Socket
 	runtimeWay  local.Streak
 	rules       *cause.RuleWorlds
+	mode        string // by its configuration, kept while there is no process
+	noNFTables  bool
+	needs       *cause.Needs
 	log, before *cause.Log
 }
 
@@ -118,7 +130,7 @@ func NewNode(cfg NodeConfig) (*Node, error) {
 	if cfg.Name == "" {
 		return nil, errors.New("the node's name is not given: set --node-name, from spec.nodeName")
 	}
-	n := &Node{cfg: cfg, ruleWorlds: local.ReadRuleWorlds, runs: newRunningConfigs(), history: newHistory(), api: map[apiKey]*apiSeen{}, families: map[string]familySeen{}, logErrors: map[string]float64{}}
+	n := &Node{cfg: cfg, desired: newDesired(&cfg), ruleWorlds: local.ReadRuleWorlds, runs: newRunningConfigs(), history: newHistory(), api: map[apiKey]*apiSeen{}, families: map[string]familySeen{}, logErrors: map[string]float64{}}
 	n.ports = prober.NewPorts(prober.PortConfig{Timeout: portTimeout, Rate: portRate, Page: n.runs.page})
 	n.add("process", processEvery, n.readProcess, nil)
 	n.add("kube_proxy", portsEvery, n.readPorts, nil)
@@ -128,6 +140,7 @@ func NewNode(cfg NodeConfig) (*Node, error) {
 	n.logs = local.NewLogs(filepath.Join(cfg.RootPath, "var/log/pods"), n.logLine)
 	n.add("logs", logsEvery, n.readLogs, nil)
 	n.add("rules", rulesEvery, n.readRules, nil)
+	n.add("needs", kernelEvery, n.readNeeds, nil)
 	n.add("inotify", kernelEvery, n.readInotify, nil)
 	n.add("runtime", kernelEvery, n.readRuntime, func() time.Duration {
 		n.mu.Lock()
@@ -155,6 +168,7 @@ func (n *Node) Run(ctx context.Context) {
 	for _, r := range n.readers {
 		wg.Go(func() { r.run(ctx) })
 	}
+	wg.Go(func() { n.desired.run(ctx) })
 	wg.Wait()
 }
 
@@ -203,7 +217,7 @@ func (r *nodeReader) readSafely(ctx context.Context) (err error) {
 	return r.read(ctx)
 }
 
-// Ready is whether every source was tried once; if not, which lacks.
+// Ready is whether every source on the node was tried once; if not, which lacks.
 func (n *Node) Ready() (bool, string) {
 	for _, r := range n.readers {
 		if !r.contact.state(time.Now(), time.Hour).synced {
@@ -244,6 +258,7 @@ func (n *Node) readRules(context.Context) error {
 	w, err := n.ruleWorlds()
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.seen.noNFTables = errors.Is(err, local.ErrNoNFTables)
 	if err != nil {
 		n.seen.rules = nil
 		return err
@@ -298,7 +313,7 @@ func (n *Node) snapshot(now time.Time) *cause.Snapshot {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	s := &cause.Snapshot{Now: now, Name: n.cfg.Name, Local: &cause.Local{
-		API: n.apiAddresses(now), Conntrack: n.seen.conntrack, Inotify: n.seen.inotify, Runtime: n.seen.runtime, Rules: n.seen.rules, Log: n.seen.log, Before: n.seen.before,
+		API: n.apiAddresses(now), Conntrack: n.seen.conntrack, Inotify: n.seen.inotify, Runtime: n.seen.runtime, Rules: n.seen.rules, Needs: n.seen.needs, Log: n.seen.log, Before: n.seen.before,
 	}}
 	for _, r := range n.readers {
 		if age := now.Sub(r.contact.state(now, time.Hour).lastOK); age <= believed*r.every+r.limit {
@@ -307,6 +322,8 @@ func (n *Node) snapshot(now time.Time) *cause.Snapshot {
 		switch r.contact.reader { // it hangs, or fails: what it saw is old
 		case "conntrack":
 			s.Local.Conntrack = nil
+		case "needs":
+			s.Local.Needs = nil
 		case "rules":
 			s.Local.Rules = nil
 		case "logs":
@@ -328,6 +345,12 @@ func (n *Node) snapshot(now time.Time) *cause.Snapshot {
 	return s
 }
 
+func (n *Node) lifeNow() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.life()
+}
+
 // life names the kube-proxy that runs now; the caller holds mu.
 func (n *Node) life() string {
 	if p := n.seen.process; p != nil {
@@ -344,39 +367,25 @@ func (n *Node) WriteMetrics(w io.Writer) error {
 	j := cause.Judge(s)
 	e := newExposition(w)
 	n.writeAPI(e)
-	n.writeReaders(e, now)
+	writeReaders(e, n.contacts(now), n.cfg.Name)
 	writeVerdicts(e, []verdict{newVerdict(s, &j, n.history)})
 	n.writeProxy(e, s.Local.Proxy)
 	n.writeLogs(e)
 	return e.end()
 }
 
-func (n *Node) writeReaders(e *exposition, now time.Time) {
-	for _, f := range []struct {
-		family *family
-		value  func(contactState) float64
-	}{
-		{&nodeReaderDuration, func(s contactState) float64 { return s.duration.Seconds() }},
-		{&nodeReaderLastSuccess, func(s contactState) float64 { return seconds(s.lastOK) }},
-		{&nodeReaderSuccess, func(s contactState) float64 { return number(s.ok) }},
-	} {
-		e.begin(f.family)
-		for _, r := range n.readers {
-			if s := r.contact.state(now, time.Hour); s.ok || s.failed {
-				e.sample(f.value(s), n.cfg.Name, r.contact.reader)
-			}
-		}
+// contacts are the readers that have been tried.
+func (n *Node) contacts(now time.Time) []readerState {
+	var out []readerState
+	note := func(c *contact) {
+		s := c.state(now, time.Hour)
+		out = append(out, readerState{name: c.reader, contactState: s, idle: !s.ok && !s.failed})
 	}
+	for _, r := range n.readers {
+		note(r.contact)
+	}
+	for _, r := range n.desired.readers {
+		note(r.contact)
+	}
+	return out
 }
-
-// withNode is a family with the label node before the others.
-func withNode(f family) family {
-	f.labels = append([]string{"node"}, f.labels...)
-	return f
-}
-
-var (
-	nodeReaderDuration    = withNode(readerDuration)
-	nodeReaderLastSuccess = withNode(readerLastSuccess)
-	nodeReaderSuccess     = withNode(readerSuccess)
-)

@@ -61,7 +61,7 @@ func (n *Node) readProxyAPI(ctx context.Context) error {
 
 // readEndpoints asks every API server itself, and the Service kubernetes.
 func (n *Node) readEndpoints(ctx context.Context) error {
-	all := n.cfg.Endpoints()
+	all := n.apiEndpoints()
 	if len(all) == 0 {
 		return errors.New("the addresses of the API servers are not known yet")
 	}
@@ -80,6 +80,15 @@ func (n *Node) readEndpoints(ctx context.Context) error {
 	wg.Wait()
 	n.forgetAPI(func(k apiKey) bool { return k.kind != cause.KindKubeProxy && !wanted[k] })
 	return nil
+}
+
+// apiEndpoints are the Service kubernetes, and what it stands for.
+func (n *Node) apiEndpoints() []APIEndpoint {
+	all := n.desired.apiServers()
+	if n.cfg.VIPHost != "" {
+		all = append(all, APIEndpoint{cause.KindVIP, prober.APITarget{Host: n.cfg.VIPHost, Port: n.cfg.VIPPort, Roots: n.cfg.Roots, Path: livezPath}})
+	}
+	return all
 }
 
 func (n *Node) noteAPI(kind string, t prober.APITarget, r prober.APIResult) {
@@ -121,7 +130,7 @@ func (n *Node) waitEndpoints() time.Duration {
 	switch {
 	case n.unconfirmed(false):
 		return confirmAfter
-	case n.proxyAPIFails(), len(n.cfg.Endpoints()) < 2: // they have not been learnt
+	case n.proxyAPIFails(), len(n.apiEndpoints()) < 2: // they have not been learnt
 		return n.cfg.APIInterval
 	}
 	return endpointsRarer * n.cfg.APIInterval

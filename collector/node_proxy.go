@@ -56,6 +56,7 @@ func (n *Node) readProcess(context.Context) error {
 	n.seen.proxyAt = now
 	config := p.Flag("config")
 	if config == "" {
+		n.seen.mode = p.Flag("proxy-mode")
 		n.seen.addresses = proxyAddresses{
 			bound(p.Flag("metrics-bind-address"), n.seen.addresses.metrics), bound(p.Flag("healthz-bind-address"), n.seen.addresses.healthz),
 		}
@@ -69,6 +70,7 @@ func (n *Node) readProcess(context.Context) error {
 		n.seen.fileSince = since
 	}
 	n.seen.file, n.seen.fileName = settingsOf(text), config
+	n.seen.mode = n.seen.file["mode"]
 	parsed := parseConfig(config, map[string]string{"config.conf": string(text)})
 	n.seen.addresses = proxyAddresses{bound(parsed.MetricsBind, n.seen.addresses.metrics), bound(parsed.HealthzBind, n.seen.addresses.healthz)}
 	return nil
@@ -147,7 +149,9 @@ func (n *Node) followFamilies(now time.Time) {
 		before, known := n.families[name]
 		if before.started != m.Started {
 			before, known = familySeen{started: m.Started}, false
+			n.desired.forget(name)
 		}
+		n.desired.heard(name, f.Queued)
 		if f.Synced.After(before.failing) {
 			before.failing = time.Time{}
 		}
@@ -186,7 +190,11 @@ func (n *Node) proxy(now time.Time) *cause.Proxy {
 	if m := n.seen.metrics; m != nil {
 		out.Started, out.FilesOpen, out.FilesMax = m.Started, m.FilesOpen, m.FilesMax
 		for name, f := range m.Families {
-			out.Families = append(out.Families, cause.Family{Name: name, Queued: f.Queued, Synced: f.Synced, Failures: f.Failures, Failing: n.families[name].failing})
+			waits := n.desired.waits(name)
+			out.Families = append(out.Families, cause.Family{
+				Name: name, Queued: f.Queued, Synced: f.Synced, Failures: f.Failures, Failing: n.families[name].failing,
+				Unheard: waits.what, UnheardSince: waits.at,
+			})
 		}
 		slices.SortFunc(out.Families, func(a, b cause.Family) int { return strings.Compare(a.Name, b.Name) })
 	}

@@ -12,19 +12,14 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/go-kit/log"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
-	discoveryv1 "k8s.io/api/discovery/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/kproxy-exporter/kproxy-exporter/collector/cause"
-	"github.com/kproxy-exporter/kproxy-exporter/collector/kubeapi"
 	"github.com/kproxy-exporter/kproxy-exporter/collector/local"
 	"github.com/kproxy-exporter/kproxy-exporter/prober"
 )
@@ -69,7 +64,8 @@ func fakeProc(t *testing.T, metrics, healthz netip.AddrPort) string {
 	root := t.TempDir()
 	for name, text := range map[string]string{
 		"stat": "btime 1700000000\n", "7/comm": "kube-proxy\n", "7/cmdline": "kube-proxy\x00--config=/config.conf\x00",
-		"7/stat":                               "7 (kube-proxy) S 1 7 7 0 -1 4194560 2447 0 0 0 6 3 0 0 20 0 9 0 100 1518698496 27000 18446744073709551615 1 1 0 0 0 0 0 0 2143420159 0 0 0 17 1 0 0 0 0 0 0 0 0 0 0 0 0 0\n",
+		"7/stat":    "7 (kube-proxy) S 1 7 7 0 -1 4194560 2447 0 0 0 6 3 0 0 20 0 9 0 100 1518698496 27000 18446744073709551615 1 1 0 0 0 0 0 0 2143420159 0 0 0 17 1 0 0 0 0 0 0 0 0 0 0 0 0 0\n",
+		"7/environ": "PATH=/bin\x00", "7/root/bin/nft": "", "sys/net/ipv4/ip_forward": "1\n",
 		"7/root/config.conf":                   fmt.Sprintf("mode: nftables\nmetricsBindAddress: %s\nhealthzBindAddress: %s\n", metrics, healthz),
 		"sys/net/netfilter/nf_conntrack_count": "10\n", "sys/net/netfilter/nf_conntrack_max": "1000\n",
 	} {
@@ -84,9 +80,9 @@ func fakeProc(t *testing.T, metrics, healthz netip.AddrPort) string {
 	return root
 }
 
-func newTestNode(t *testing.T, proc string, endpoints ...APIEndpoint) *Node {
+func newTestNode(t *testing.T, proc string) *Node {
 	t.Helper()
-	n, err := NewNode(NodeConfig{Name: "n1", ProcPath: proc, RootPath: t.TempDir(), Endpoints: func() []APIEndpoint { return endpoints }, APIInterval: time.Minute, Logger: log.NewNopLogger()})
+	n, err := NewNode(NodeConfig{Name: "n1", ProcPath: proc, RootPath: t.TempDir(), APIInterval: time.Minute, Logger: log.NewNopLogger()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -187,6 +183,91 @@ func TestNodeIsSick(t *testing.T) {
 	}
 }
 
+func primaryOf(n *Node) string {
+	if p := n.Report().Nodes[0].Primary; p != nil {
+		return p.Cause + "/" + p.Detail
+	}
+	return ""
+}
+
+// What kube-proxy needs goes, and comes back.
+func TestNodeNeeds(t *testing.T) {
+	metrics, healthz := fakeKubeProxy(t, nil)
+	n := newTestNode(t, fakeProc(t, metrics, healthz))
+	expect := func(what, want string) {
+		t.Helper()
+		if err := n.readNeeds(t.Context()); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+		if got := primaryOf(n); got != want {
+			t.Errorf("%s: %q, want %q", what, got, want)
+		}
+	}
+	n.readAll(t)
+	n.cfg.VIPHost = "10.96.0.1"
+	expect("nothing lacks", "")
+	nft := filepath.Join(n.cfg.ProcPath, "7/root/bin/nft")
+	if err := os.Remove(nft); err != nil {
+		t.Fatal(err)
+	}
+	expect("no nft", "prerequisite_missing/binary")
+	if err := os.WriteFile(nft, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	expect("nft again", "")
+	forward := filepath.Join(n.cfg.ProcPath, "sys/net/ipv4/ip_forward")
+	if err := os.WriteFile(forward, []byte("0\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	expect("no forwarding, since just now", "")
+	since := time.Now().Add(-time.Hour)
+	n.seen.needs.NoForwarding = since
+	expect("no forwarding for long", "prerequisite_missing/sysctl")
+	if !n.seen.needs.NoForwarding.Equal(since) {
+		t.Errorf("since %v", n.seen.needs.NoForwarding)
+	}
+	if err := os.RemoveAll(filepath.Join(n.cfg.ProcPath, "7")); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.readNeeds(t.Context()); err != nil || n.seen.needs == nil {
+		t.Errorf("it has ended: %v", err)
+	}
+	if err := os.WriteFile(forward, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.readNeeds(t.Context()); err == nil || n.seen.needs != nil {
+		t.Errorf("no number: %v %+v", err, n.seen.needs)
+	}
+}
+
+// A change of which kube-proxy does not hear, until it does.
+func TestNodeUnheard(t *testing.T) {
+	queued := time.Now().Add(-time.Hour)
+	metrics, healthz := fakeKubeProxy(t, map[string]func(http.ResponseWriter){"/metrics": func(w http.ResponseWriter) {
+		fmt.Fprintf(w, "process_start_time_seconds 1.7e9\nkubeproxy_sync_proxy_rules_last_queued_timestamp_seconds{ip_family=\"IPv4\"} %d\n"+
+			"kubeproxy_sync_proxy_rules_last_timestamp_seconds{ip_family=\"IPv4\"} %d\n", queued.Unix(), queued.Unix()+1)
+	}})
+	n := newTestNode(t, fakeProc(t, metrics, healthz))
+	n.readAll(t)
+	at := time.Now().Add(-2 * time.Minute)
+	c := change{"Service default/x", at, at.Add(-late)}
+	n.desired.unheard["IPv4"] = unheard{c, c}
+	n.readAll(t)
+	if got := primaryOf(n); got != "rules_stale/watch_stale" {
+		t.Errorf("got %q", got)
+	}
+	queued = time.Now()
+	n.readAll(t)
+	if got := primaryOf(n); got != "" {
+		t.Errorf("it has heard, and %q", got)
+	}
+	n.desired.unheard["IPv6"] = unheard{c, c} // of which its metrics say nothing
+	n.readAll(t)
+	if got := primaryOf(n); got != "" {
+		t.Errorf("a family that it does not serve: %q", got)
+	}
+}
+
 // A node without kube-proxy: nobody knows whether it should have one.
 func TestNodeWithoutKubeProxy(t *testing.T) {
 	n := newTestNode(t, fakeProc(t, netip.MustParseAddrPort("127.0.0.1:1"), netip.MustParseAddrPort("127.0.0.1:2")))
@@ -247,7 +328,7 @@ func TestBound(t *testing.T) {
 // that panics only fails.
 func TestReadersAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := &Node{cfg: NodeConfig{Name: "n1", Logger: log.NewNopLogger()}}
+		n := &Node{cfg: NodeConfig{Name: "n1", Logger: log.NewNopLogger()}, desired: &desired{}}
 		release, asked, well := make(chan struct{}), 0, 0
 		n.add("hangs", time.Second, func(context.Context) error { asked++; <-release; return nil }, nil)
 		n.add("panics", time.Second, func(context.Context) error { panic("oh") }, nil)
@@ -285,10 +366,10 @@ func TestNodeAPI(t *testing.T) {
 	}
 	roots := api.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
 	up := APIEndpoint{cause.KindEndpoint, prober.APITarget{Host: host, Port: port, Roots: roots, Path: livezPath}}
-	down := APIEndpoint{cause.KindVIP, prober.APITarget{Host: "127.0.0.1", Port: "1", Path: livezPath}}
-	list := []APIEndpoint{up, down}
 	n := newTestNode(t, t.TempDir())
-	n.cfg.Endpoints = func() []APIEndpoint { return list }
+	n.cfg.VIPHost, n.cfg.VIPPort = "127.0.0.1", "1"
+	learn := func(servers ...APIEndpoint) { n.desired.servers["kubernetes"] = servers }
+	learn(up)
 	if err := n.readEndpoints(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -299,7 +380,7 @@ func TestNodeAPI(t *testing.T) {
 	if !n.unconfirmed(false) || n.unconfirmed(true) || n.waitEndpoints() != confirmAfter || n.waitProxyAPI() != time.Minute {
 		t.Error("one failure wants to be confirmed")
 	}
-	list = list[:1] // the other is no address any more
+	n.cfg.VIPHost = "" // it is no address any more
 	if err := n.readEndpoints(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -319,75 +400,18 @@ func TestNodeAPI(t *testing.T) {
 			t.Errorf("it does not say %s:\n%s", want, out.String())
 		}
 	}
-	list = []APIEndpoint{up, up}
+	learn(up, up)
 	if got := n.waitEndpoints(); got != endpointsRarer*time.Minute {
 		t.Errorf("all are well, and are asked after %s", got)
 	}
-	n.noteAPI(cause.KindKubeProxy, down.APITarget, prober.APIResult{Class: prober.APIRefused})
+	n.noteAPI(cause.KindKubeProxy, prober.APITarget{Host: "127.0.0.1", Port: "1"}, prober.APIResult{Class: prober.APIRefused})
 	if got := n.waitEndpoints(); got != time.Minute || n.waitProxyAPI() != confirmAfter {
 		t.Errorf("kube-proxy's address fails, and the others are asked after %s", got)
 	}
-	list = nil
+	learn()
 	if err := n.readEndpoints(t.Context()); err == nil {
 		t.Error("no address is no answer")
 	}
-}
-
-type listerFunc func() (runtime.Object, error)
-
-func (f listerFunc) List(context.Context, kubeapi.Resource, string, metav1.ListOptions) (runtime.Object, error) {
-	return f()
-}
-
-// What was learnt is kept while nobody answers.
-func TestAPIEndpoints(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		slice := discoveryv1.EndpointSlice{
-			Ports:     []discoveryv1.EndpointPort{{Name: new("https"), Port: new(int32(6443))}},
-			Endpoints: []discoveryv1.Endpoint{{Addresses: []string{"10.0.0.1"}}, {Addresses: []string{"fd00::1"}}},
-		}
-		var mu sync.Mutex
-		answer, failure := runtime.Object(nil), error(nil)
-		say := func(o runtime.Object, err error) {
-			mu.Lock()
-			defer mu.Unlock()
-			answer, failure = o, err
-		}
-		e := NewAPIEndpoints(listerFunc(func() (runtime.Object, error) {
-			mu.Lock()
-			defer mu.Unlock()
-			return answer, failure
-		}), nil, "10.96.0.1", "443", log.NewNopLogger())
-		ctx, cancel := context.WithCancel(t.Context())
-		go e.Run(ctx)
-		addresses := func() (out []string) {
-			synctest.Wait()
-			for _, a := range e.List() {
-				out = append(out, a.Kind+" "+local.Address(a.APITarget))
-			}
-			return out
-		}
-		want := func(what string, n int) {
-			t.Helper()
-			if got := addresses(); len(got) != n || got[0] != "vip 10.96.0.1:443" || n > 1 && got[2] != "endpoint [fd00::1]:6443" {
-				t.Errorf("%s: %q", what, got)
-			}
-		}
-		want("an answer of no kind", 1)
-		say(nil, errors.New("gone"))
-		time.Sleep(endpointsRetry)
-		want("no answer", 1)
-		say(&discoveryv1.EndpointSliceList{Items: []discoveryv1.EndpointSlice{slice}}, nil)
-		time.Sleep(endpointsRetry)
-		want("learnt", 3)
-		say(&discoveryv1.EndpointSliceList{}, nil)
-		time.Sleep(endpointsInterval)
-		want("an empty answer", 3)
-		say(nil, errors.New("gone"))
-		time.Sleep(endpointsInterval)
-		want("gone again", 3)
-		cancel()
-	})
 }
 
 // A kube-proxy that ends again and again: its log says why, and is counted.

@@ -64,7 +64,7 @@ func convertPod(object any) (podRow, bool) {
 			argv := append(slices.Clone(c.Command), c.Args...)
 			row.status.Hostname, row.status.HostnameFlag = flagValue(argv, "--hostname-override")
 			row.status.Hostname = strings.ToLower(strings.TrimSpace(row.status.Hostname)) // as kube-proxy does
-			row.status.Args = len(argv) > 0
+			row.status.ArgsKnown = len(argv) > 0
 			if path, found := flagValue(argv, "--config"); found {
 				row.status.ConfigFrom = intern(configMapAt(p, &c, path))
 			}

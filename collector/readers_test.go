@@ -235,7 +235,7 @@ func TestConfigFrom(t *testing.T) {
 		"another flag, alike":  {[]string{"kube-proxy", "--config-sync-period=15m"}, ""},
 	} {
 		row, ok := convertPod(pod("n1", mounted(tc.argv...)))
-		if !ok || row.status.ConfigFrom != tc.want || !row.status.Args {
+		if !ok || row.status.ConfigFrom != tc.want || !row.status.ArgsKnown {
 			t.Errorf("%s: %q, want %q", name, row.status.ConfigFrom, tc.want)
 		}
 	}

@@ -18,6 +18,7 @@
   import 'causes/conflicting_rules.libsonnet',
   import 'causes/rules_stale.libsonnet',
   import 'causes/conntrack_full.libsonnet',
+  import 'causes/vip_unreachable.libsonnet',
   import 'causes/metrics_unreachable.libsonnet',
   import 'causes/unexplained.libsonnet',
 ]

@@ -3,8 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/http"
@@ -124,46 +122,38 @@ func newClusterRole(cfg config, l logs) (role, error) {
 	return newCluster(client, cfg, l)
 }
 
-// nodeRole is the node's readers and what learns whom they ask.
-type nodeRole struct {
-	*collector.Node
-	endpoints *collector.APIEndpoints
-}
-
-func (r nodeRole) Run(ctx context.Context) {
-	var g errgroup.Group
-	g.Go(func() error { r.Node.Run(ctx); return nil })
-	g.Go(func() error { r.endpoints.Run(ctx); return nil })
-	_ = g.Wait() // they return no error
-}
-
-// newNodeRole reads its own node. An API server is good to have: it tells the
-// addresses of all API servers.
+// newNodeRole reads its own node. An API server is good to have: it tells what
+// it wants, and the addresses of all API servers.
 func newNodeRole(cfg config, l logs) (role, error) {
-	var lister collector.EndpointLister
-	var roots *x509.CertPool
-	access, err := apiAccess(cfg.kubeconfig)
-	if err == nil {
-		var client *kubeapi.Client
-		if client, err = kubeapi.New(access); err == nil {
-			lister = client
-			var secure *tls.Config
-			if secure, err = rest.TLSConfigFor(access); err == nil && secure != nil {
-				roots = secure.RootCAs
-			}
-		}
+	node := collector.NodeConfig{
+		Name: cfg.node.name, ProcPath: cfg.node.procPath, RootPath: cfg.node.rootPath, APIInterval: cfg.node.apiInterval,
+		VIPHost: os.Getenv("KUBERNETES_SERVICE_HOST"), VIPPort: cmp.Or(os.Getenv("KUBERNETES_SERVICE_PORT"), "443"), Logger: l.logger, Klog: l.klog,
 	}
-	if err != nil {
+	if err := giveAPI(&node, cfg.kubeconfig); err != nil {
 		level.Warn(l.logger).Log("msg", "no access to the API: only kube-proxy's own address is asked", "err", err)
 	}
-	endpoints := collector.NewAPIEndpoints(lister, roots, os.Getenv("KUBERNETES_SERVICE_HOST"), cmp.Or(os.Getenv("KUBERNETES_SERVICE_PORT"), "443"), l.logger)
-	node, err := collector.NewNode(collector.NodeConfig{
-		Name: cfg.node.name, ProcPath: cfg.node.procPath, RootPath: cfg.node.rootPath, Endpoints: endpoints.List, APIInterval: cfg.node.apiInterval, Logger: l.logger,
-	})
+	return collector.NewNode(node)
+}
+
+// giveAPI gives a node the access to the API that the exporter has.
+func giveAPI(n *collector.NodeConfig, kubeconfig string) error {
+	access, err := apiAccess(kubeconfig)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return nodeRole{node, endpoints}, nil
+	secure, err := rest.TLSConfigFor(access)
+	if err != nil {
+		return err
+	}
+	client, err := kubeapi.New(access)
+	if err != nil {
+		return err
+	}
+	n.API = client
+	if secure != nil {
+		n.Roots = secure.RootCAs
+	}
+	return nil
 }
 
 func newCluster(client collector.API, cfg config, l logs) (*collector.Cluster, error) {

@@ -90,6 +90,7 @@ var All = []Cause{
 	conflictingRules,
 	rulesStale,
 	conntrackFull,
+	vipUnreachable,
 	metricsUnreachable,
 	unexplained,
 }

@@ -31,7 +31,7 @@ func healthySnapshot() *Snapshot {
 			Scheduled: &Condition{Type: "PodScheduled", Status: "True", Since: old},
 			Ready:     &Condition{Type: "Ready", Status: "True", Since: old},
 			Container: &Container{Ready: true, Started: old},
-			Image:     "registry.example/kube-proxy:v1.37.2", HostnameFlag: true, ConfigFrom: "kube-system/kube-proxy", Args: true,
+			Image:     "registry.example/kube-proxy:v1.37.2", HostnameFlag: true, ConfigFrom: "kube-system/kube-proxy", ArgsKnown: true,
 		}}},
 		Config: &Config{
 			Name: "kube-system/kube-proxy", ClusterCIDRs: []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16")}, Since: old,
@@ -228,7 +228,7 @@ func logged(class string) func(*Snapshot) {
 
 // unseen are the causes of which the API alone cannot tell that they are not.
 var unseen = []string{
-	"prerequisite_missing", "api_unreachable", "resource_exhausted", "port_conflict", "conflicting_rules", "rules_stale", "conntrack_full",
+	"prerequisite_missing", "api_unreachable", "resource_exhausted", "port_conflict", "conflicting_rules", "rules_stale", "conntrack_full", "vip_unreachable",
 }
 
 // beside are the causes that stand beside another by their nature: the node of
@@ -306,6 +306,20 @@ type boundary struct {
 	detail string
 }
 
+// check wants a verdict as the table has it.
+func (tc boundary) check(t *testing.T, v Verdict) {
+	t.Helper()
+	if v.State != tc.want {
+		t.Fatalf("%+v, want state %v", v, tc.want)
+	}
+	if tc.detail != "" && (len(v.Findings) != 1 || v.Findings[0].Detail != tc.detail) {
+		t.Errorf("%+v, want detail %s", v.Findings, tc.detail)
+	}
+	if v.State == Unknown && v.Lacks == "" {
+		t.Error("it does not say what it lacks")
+	}
+}
+
 // compare does what the collector does once for all nodes.
 func compare(s *Snapshot) {
 	if s.Running != nil && s.Running.Settings != nil && s.Config != nil {
@@ -321,16 +335,7 @@ func atBoundary(t *testing.T, c Cause, table []boundary) {
 			s := healthySnapshot()
 			tc.change(s)
 			compare(s)
-			v := c.Eval(s)
-			if v.State != tc.want {
-				t.Fatalf("%+v, want state %v", v, tc.want)
-			}
-			if tc.detail != "" && (len(v.Findings) != 1 || v.Findings[0].Detail != tc.detail) {
-				t.Errorf("%+v, want detail %s", v.Findings, tc.detail)
-			}
-			if v.State == Unknown && v.Lacks == "" {
-				t.Error("it does not say what it lacks")
-			}
+			tc.check(t, c.Eval(s))
 		})
 	}
 }

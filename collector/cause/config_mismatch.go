@@ -83,7 +83,7 @@ func (s *Snapshot) configured() bool {
 	if len(s.Pods.List) == 0 {
 		return true
 	}
-	return slices.ContainsFunc(s.Pods.List, func(p Pod) bool { return !p.Args || p.ConfigFrom == s.Config.Name })
+	return slices.ContainsFunc(s.Pods.List, func(p Pod) bool { return !p.ArgsKnown || p.ConfigFrom == s.Config.Name })
 }
 
 // otherName is for a kube-proxy that says itself by which name it looks.
@@ -100,7 +100,7 @@ func wrongName(s *Snapshot, p *Pod) Verdict {
 		return inactive() // a variable fills it, or it says itself that it is right
 	}
 	name, from := p.Hostname, "its --hostname-override is "
-	if name == "" && !s.Config.Missing && (!p.Args || p.ConfigFrom == s.Config.Name) {
+	if name == "" && !s.Config.Missing && (!p.ArgsKnown || p.ConfigFrom == s.Config.Name) {
 		name, from = strings.ToLower(strings.TrimSpace(s.Config.Hostname)), "hostnameOverride in "+s.Config.Name+" is "
 	}
 	if name == "" || name == s.Name {

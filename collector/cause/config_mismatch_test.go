@@ -57,7 +57,7 @@ func TestConfigMismatch(t *testing.T) {
 		}, Unknown, ""},
 		{"a range, and nobody knows what it reads", func(s *Snapshot) {
 			ranges([]string{"10.0.0.0/24"}, []string{"10.244.1.0/24"})(s)
-			s.Pods.List[0].ConfigFrom, s.Pods.List[0].Args = "", false
+			s.Pods.List[0].ConfigFrom, s.Pods.List[0].ArgsKnown = "", false
 		}, Active, "cluster_cidr"},
 		{"a flag that says the node's name", func(s *Snapshot) { s.Pods.List[0].Hostname = "n1" }, Inactive, ""},
 		{"no ConfigMap", func(s *Snapshot) { s.Config = &Config{Missing: true} }, Unknown, ""},

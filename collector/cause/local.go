@@ -24,6 +24,8 @@ type Local struct {
 	// Log is what kube-proxy's newest container says, and Before what the one
 	// before it said; nil if their logs cannot be read, or there is none.
 	Log, Before *Log
+	// Needs is what the node and kube-proxy's image have of what it needs.
+	Needs *Needs
 	// Rules are the rule worlds in which kube-proxy's rules were found.
 	Rules *RuleWorlds
 }
@@ -111,6 +113,10 @@ type Family struct {
 	// has grown while nothing was written, zero if it has not.
 	Failures float64
 	Failing  time.Time
+	// Unheard is the first change in the API of which it has not heard although
+	// it must, and UnheardSince when the API said so; empty if there is none.
+	Unheard      string
+	UnheardSince time.Time
 }
 
 // Conntrack is the use of the table of connections.
@@ -135,6 +141,22 @@ type Socket struct {
 	Error string // empty if somebody does
 	Since time.Time
 	Times int
+}
+
+// Needs is what kube-proxy needs and was found missing.
+type Needs struct {
+	// Mode is the proxy mode, by what runs or by its configuration; empty if
+	// nobody knows.
+	Mode string
+	// Programs says of each program that the mode needs and its root file system
+	// lacks where it was looked for.
+	Programs []string
+	// NoForwarding is since when the sysctl Forwarding, of the family of the
+	// cluster's Services, is 0; zero if it is not.
+	NoForwarding time.Time
+	Forwarding   string
+	// What the kernel does not show, or not yet.
+	NoConntrack, NoNFTables, NoIPTables, NoIPVS bool
 }
 
 // RuleWorlds says where rules of kube-proxy are that take effect.

@@ -29,6 +29,7 @@ func healthyLocal() *Snapshot {
 			Inotify:   &Limit{Left: true, Since: began},
 			Runtime:   &Socket{Path: "/run/containerd/containerd.sock", Since: began, Times: 100},
 			Rules:     &RuleWorlds{NFTables: true, Since: began},
+			Needs:     &Needs{Mode: "nftables", Forwarding: "net/ipv4/ip_forward", NoIPTables: true, NoIPVS: true},
 		},
 	}
 }
@@ -42,6 +43,13 @@ func apiGoes(class, phase string) func(*Snapshot) {
 
 // sickNode makes a node, as it shows itself, sick with the smallest change.
 var sickNode = map[string]map[string]func(*Snapshot){
+	"prerequisite_missing": {
+		"binary": func(s *Snapshot) { s.Local.Needs.Programs = []string{"mode nftables needs nft"} },
+		"sysctl": func(s *Snapshot) { s.Local.Needs.NoForwarding = now.Add(-forwardingLate) },
+	},
+	"vip_unreachable": {"dataplane": func(s *Snapshot) {
+		s.Local.API[1].Class, s.Local.API[1].Phase, s.Local.API[1].Error, s.Local.API[1].Times = "timeout", "connect", "error", confirmed
+	}},
 	"container_runtime": {"down": func(s *Snapshot) { s.Local.Runtime.Error = "connection refused" }},
 	"config_mismatch": {
 		"hostname": func(s *Snapshot) { s.Running.Hostname = "other" },
@@ -64,6 +72,9 @@ var sickNode = map[string]map[string]func(*Snapshot){
 		"other_mode":     func(s *Snapshot) { s.Local.Rules.IPTables = true },
 	},
 	"rules_stale": {
+		"watch_stale": func(s *Snapshot) {
+			s.Local.Proxy.Families[1].Unheard, s.Local.Proxy.Families[1].UnheardSince = "Service default/x", now.Add(-hearing)
+		},
 		"never_synced": func(s *Snapshot) { s.Local.Proxy.Families[1].Synced = time.Time{} },
 		"sync_failing": func(s *Snapshot) { s.Local.Proxy.Families[0].Failing = now.Add(-waiting / 2) },
 		"sync_stuck": func(s *Snapshot) {
@@ -132,16 +143,7 @@ func atNodeBoundary(t *testing.T, c Cause, table []boundary) {
 		t.Run("node: "+tc.name, func(t *testing.T) {
 			s := healthyLocal()
 			tc.change(s)
-			v := c.Node(s)
-			if v.State != tc.want {
-				t.Fatalf("%+v, want state %v", v, tc.want)
-			}
-			if tc.detail != "" && (len(v.Findings) != 1 || v.Findings[0].Detail != tc.detail) {
-				t.Errorf("%+v, want detail %s", v.Findings, tc.detail)
-			}
-			if v.State == Unknown && v.Lacks == "" {
-				t.Error("it does not say what it lacks")
-			}
+			tc.check(t, c.Node(s))
 		})
 	}
 }
@@ -202,6 +204,14 @@ func TestNodeBoundaries(t *testing.T) {
 			s.Local.Proxy.Families[0].Synced = time.Time{}
 		}, Inactive, ""},
 		{"a family that it does not serve", family(func(f *Family) { f.Queued, f.Synced = time.Time{}, time.Time{} }), Inactive, ""},
+		{"it has not heard for just not long enough", family(func(f *Family) { f.Unheard, f.UnheardSince = "Service x/y", now.Add(-hearing+1) }), Inactive, ""},
+		{"it has not heard, and never heard of anything", family(func(f *Family) {
+			f.Queued, f.Unheard, f.UnheardSince = time.Time{}, "Service x/y", now.Add(-hearing)
+		}), Active, "watch_stale"},
+		{"it was just starting then", func(s *Snapshot) {
+			s.Local.Proxy.Started = now.Add(-hearing - startup + 1)
+			s.Local.Proxy.Families[0].Unheard, s.Local.Proxy.Families[0].UnheardSince = "Service x/y", now.Add(-hearing)
+		}, Inactive, ""},
 		{"stopped by a signal", func(s *Snapshot) { s.Local.Proxy.Process.State = "T" }, Active, "sync_stuck"},
 		{"accepts and never answers", func(s *Snapshot) {
 			s.Local.Proxy.Ports = Ports{Metrics: noAnswer(10249, PortSilent), Healthz: noAnswer(10256, PortSilent)}
@@ -250,6 +260,41 @@ func TestNodeBoundaries(t *testing.T) {
 		{"on the loopback address of IPv6", func(s *Snapshot) { s.Running.Settings.Settings["metricsbindaddress"] = "[::1]:10249" }, Active, "localhost_bind"},
 		{"on an address of the node", func(s *Snapshot) { s.Running.Settings.Settings["metricsbindaddress"] = "10.0.0.1:10249" }, Inactive, ""},
 		{"it does not tell", func(s *Snapshot) { delete(s.Running.Settings.Settings, "metricsbindaddress") }, Unknown, ""},
+	})
+	unwell := func(change func(*Needs)) func(*Snapshot) {
+		return func(s *Snapshot) {
+			s.Local.Proxy.Process = nil // it ended
+			change(s.Local.Needs)
+		}
+	}
+	atNodeBoundary(t, prerequisiteMissing, []boundary{
+		{"forwarding is off for just not long enough", func(s *Snapshot) { s.Local.Needs.NoForwarding = now.Add(-forwardingLate + 1) }, Inactive, ""},
+		{"it is well without what it does not need", func(s *Snapshot) { s.Local.Needs.NoConntrack, s.Local.Needs.NoNFTables = true, true }, Inactive, ""},
+		{"it ended for another reason", unwell(func(*Needs) {}), Inactive, ""},
+		{"no conntrack", unwell(func(n *Needs) { n.NoConntrack = true }), Active, "nf_conntrack"},
+		{"no nf_tables", unwell(func(n *Needs) { n.NoNFTables = true }), Active, "nft"},
+		{"no nf_tables, but it needs none", unwell(func(n *Needs) { n.NoNFTables, n.NoIPTables, n.Mode = true, false, "iptables" }), Inactive, ""},
+		{"no nf_tables and no ip_tables", unwell(func(n *Needs) { n.NoNFTables, n.Mode = true, "iptables" }), Active, "iptables"},
+		{"no ip_vs", unwell(func(n *Needs) { n.Mode = "ipvs" }), Active, "ip_vs"},
+		{"nobody looked", func(s *Snapshot) { s.Local.Needs = nil }, Unknown, ""},
+		{"there is no kube-proxy", neverSeen, Unknown, ""},
+	})
+	vip := func(change func(vip, endpoint *APIAddress)) func(*Snapshot) {
+		return func(s *Snapshot) {
+			sickNode["vip_unreachable"]["dataplane"](s)
+			change(&s.Local.API[1], &s.Local.API[2])
+		}
+	}
+	atNodeBoundary(t, vipUnreachable, []boundary{
+		{"once", vip(func(v, _ *APIAddress) { v.Times = confirmed - 1 }), Unknown, ""},
+		{"for just not long enough", vip(func(v, _ *APIAddress) { v.Since = now.Add(-apiRestart + 1) }), Unknown, ""},
+		{"it connects", vip(func(v, _ *APIAddress) { v.Phase = "tls" }), Unknown, ""},
+		{"not asked yet", vip(func(v, _ *APIAddress) { v.Class = "" }), Unknown, ""},
+		{"an API server fails too", vip(func(_, e *APIAddress) { e.Class = "timeout" }), Unknown, ""},
+		{"no API server is known", func(s *Snapshot) { sickNode["vip_unreachable"]["dataplane"](s); s.Local.API = s.Local.API[:2] }, Unknown, ""},
+		{"an API server fails alone", func(s *Snapshot) { dead(&s.Local.API[2]) }, Inactive, ""},
+		{"nobody was asked", func(s *Snapshot) { s.Local.API = nil }, Unknown, ""},
+		{"there is no kube-proxy", neverSeen, Unknown, ""},
 	})
 	atNodeBoundary(t, portConflict, []boundary{
 		{"once only", func(s *Snapshot) { s.Running.Foreign = true; s.Local.Proxy.Ports.Metrics.Times = confirmed - 1 }, Inactive, ""},

@@ -10,8 +10,7 @@ var portConflict = Cause{
 	Eval: func(s *Snapshot) Verdict {
 		v := fromLogs(s, "port_conflict")
 		if p := s.runningPod(); v.State != Active && p != nil && s.Running != nil && s.Running.Foreign && s.Ports != nil && s.Ports.Metrics.says(PortAnswered, p.Container.Started) {
-			return active(s.Ports.Metrics.Since, Finding{"metrics", []string{
-				s.Ports.Metrics.String(), "it has no /proxyMode, which every kube-proxy has: somebody else answers there"}})
+			return foreign(&s.Ports.Metrics)
 		}
 		return v
 	},
@@ -21,9 +20,14 @@ var portConflict = Cause{
 			return unknown("an answer on kube-proxy's ports")
 		}
 		if s.Running.Foreign && p.says(p.Ports.Metrics, PortAnswered) {
-			return active(p.Ports.Metrics.Since, Finding{"metrics", []string{
-				p.Ports.Metrics.String(), "it has no /proxyMode, which every kube-proxy has: somebody else answers there"}})
+			return foreign(&p.Ports.Metrics)
 		}
 		return inactive()
 	},
+}
+
+// foreign is the verdict on a metrics port on which kube-proxy's pages are not.
+func foreign(metrics *Port) Verdict {
+	return active(metrics.Since, Finding{"metrics", []string{
+		metrics.String(), "it has no /proxyMode, which every kube-proxy has: somebody else answers there"}})
 }

@@ -12,6 +12,7 @@ var rulesStale = Cause{
 		{"never_synced", "kube-proxy has never written the rules of this IP family and does not try again by itself: read its log for the first failed sync, mend that, restart the pod."},
 		{"sync_failing", "Each try to write the rules fails: see the line; the same line number each time is one bad Service."},
 		{"sync_stuck", "Rules have waited for long to be written: read kube-proxy's log for failed syncs, look for a blocked iptables or nft on the node, restart the pod."},
+		{"watch_stale", "kube-proxy does not hear what changes in the API although others do: its connection is dead. Restart the pod; look for a firewall or load balancer that forgets connections in silence."},
 		{"flushed", "Somebody removes the rules: look for a firewall service that reloads at that time."},
 	},
 	Eval: func(s *Snapshot) Verdict {
@@ -58,6 +59,9 @@ const (
 	firstSync = time.Minute
 	// waiting is how long a change may wait: twice the sync period, as /livez counts.
 	waiting = time.Minute
+	// hearing is how long a change may be unheard of: client-go waits for up to a
+	// minute before it watches again.
+	hearing = time.Minute
 )
 
 // stale is whether the rules of an IP family are not current. In a cluster
@@ -66,6 +70,9 @@ func (f *Family) stale(s *Snapshot, p *Proxy) Verdict {
 	began := p.began()
 	says := fmt.Sprintf("%s: last change heard of %s, rules last written %s, %.0f failed tries", f.Name, stamp(f.Queued), stamp(f.Synced), f.Failures)
 	switch {
+	case f.Unheard != "" && s.Now.Sub(f.UnheardSince) >= hearing && f.UnheardSince.Sub(began) >= startup:
+		return active(f.UnheardSince, Finding{"watch_stale", []string{
+			fmt.Sprintf("%s: the API changed %s %s, and kube-proxy has not heard of it; it last heard of a change %s", f.Name, f.Unheard, stamp(f.UnheardSince), stamp(f.Queued))}})
 	case f.Queued.IsZero():
 		return inactive() // a family that it does not serve, or nothing yet
 	case f.Synced.IsZero() && !began.IsZero() && s.Now.Sub(began) >= firstSync:

@@ -210,8 +210,8 @@ type Pod struct {
 	// ConfigFrom is namespace/name of the ConfigMap that the file of --config is
 	// of; empty if it is of none, or there is no such flag.
 	ConfigFrom string
-	// Args says that its command line is known.
-	Args bool
+	// ArgsKnown says that its command line is known.
+	ArgsKnown bool
 	// MetricsFlag and HealthzFlag are the literal values of --metrics-bind-address
 	// and --healthz-bind-address; empty if there are none.
 	MetricsFlag, HealthzFlag string

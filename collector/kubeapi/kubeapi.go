@@ -30,6 +30,9 @@ type Resource struct {
 	list  func() runtime.Object
 }
 
+// String is "daemonsets.apps", as in rules of RBAC.
+func (r Resource) String() string { return r.group.WithResource(r.Name).GroupResource().String() }
+
 // The resources.
 var (
 	Nodes      = Resource{"nodes", corev1.SchemeGroupVersion, &corev1.Node{}, func() runtime.Object { return &corev1.NodeList{} }}

@@ -160,9 +160,7 @@ func TestLogsOfOthers(t *testing.T) {
 func FuzzLogs(f *testing.F) {
 	f.Add([]byte("one\ntwo\n\nthree"), []byte{1, 5, 2}, uint8(2))
 	f.Fuzz(func(t *testing.T, text, cuts []byte, rotate uint8) {
-		if len(text) > lineBytes || len(cuts) > 50 {
-			t.Skip()
-		}
+		text, cuts = text[:min(len(text), lineBytes)], cuts[:min(len(cuts), 50)]
 		w := newWritten(t)
 		w.poll()
 		rest := text

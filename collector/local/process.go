@@ -45,8 +45,7 @@ func FindKubeProxy(path string) (*Process, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list %s: %w", path, err)
 	}
-	boot, err := fs.Stat()
-	if err != nil {
+	if _, err := fs.Stat(); err != nil { // an empty directory is no procfs
 		return nil, fmt.Errorf("read %s/stat: %w", path, err)
 	}
 	ours, oursErr := os.Readlink(filepath.Join(path, "self/ns/net"))
@@ -67,8 +66,11 @@ func FindKubeProxy(path string) (*Process, error) {
 		if err != nil {
 			continue
 		}
-		const ticksPerSecond = 100 // USER_HZ, the same on every architecture of Linux that Go knows
-		started := time.Unix(int64(boot.BootTime), 0).Add(time.Duration(stat.Starttime) * time.Second / ticksPerSecond)
+		epoch, err := stat.StartTime()
+		if err != nil {
+			return nil, fmt.Errorf("read %s/stat: %w", path, err)
+		}
+		started := time.UnixMilli(int64(epoch * 1000))
 		if found == nil || started.Before(found.Started) {
 			found = &Process{PID: p.PID, State: stat.State, Started: started, Args: args, procfs: path}
 		}

@@ -2,6 +2,7 @@ package local
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -26,6 +27,9 @@ type RuleWorlds struct {
 	NFTables, IPTables, Legacy bool
 }
 
+// ErrNoNFTables says that the kernel has no nf_tables.
+var ErrNoNFTables = errors.New("the kernel has no nf_tables")
+
 // ReadRuleWorlds asks the kernel. It needs CAP_NET_ADMIN: the kernel asks for it
 // even to show.
 func ReadRuleWorlds() (RuleWorlds, error) {
@@ -36,6 +40,9 @@ func ReadRuleWorlds() (RuleWorlds, error) {
 	}
 	for _, family := range []nftables.TableFamily{nftables.TableFamilyIPv4, nftables.TableFamilyIPv6} {
 		chains, err := conn.ListChainsOfTableFamily(family)
+		if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EPROTONOSUPPORT) { // nfnetlink without that subsystem, or none
+			return w, fmt.Errorf("%w: %w", ErrNoNFTables, err)
+		}
 		if err != nil {
 			return w, fmt.Errorf("list the chains of nf_tables (it needs CAP_NET_ADMIN): %w", err)
 		}
@@ -83,8 +90,8 @@ const (
 	tableName  = 32 // XT_TABLE_MAXNAMELEN
 	infoSize   = tableName + 4 + 5*4 + 5*4 + 4 + 4
 	sizeOffset = infoSize - 4
-	headSize   = 40 // the name, the size, and what alignment adds
-	most       = 64 << 20
+	headSize   = 40       // the name, the size, and what alignment adds
+	maxEntries = 64 << 20 // bytes
 )
 
 // legacyHas is whether the old iptables' table nat of IPv4 has a chain of that
@@ -107,13 +114,13 @@ func legacyHas(chain string) (bool, error) {
 	if err := getsockopt(fd, getInfo, info); err != nil {
 		return false, fmt.Errorf("ask the old iptables: %w", err)
 	}
-	size := int(*(*uint32)(unsafe.Pointer(&info[sizeOffset])))
-	if size <= 0 || size > most {
+	size := int(binary.NativeEndian.Uint32(info[sizeOffset:]))
+	if size <= 0 || size > maxEntries {
 		return false, fmt.Errorf("the old iptables' table nat has %d bytes", size)
 	}
 	entries := make([]byte, headSize+size)
 	copy(entries, "nat")
-	*(*uint32)(unsafe.Pointer(&entries[tableName])) = uint32(size)
+	binary.NativeEndian.PutUint32(entries[tableName:], uint32(size))
 	err = getsockopt(fd, getEntries, entries)
 	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINVAL) {
 		return false, fmt.Errorf("the old iptables' table nat changed meanwhile: %w", err)

@@ -168,15 +168,16 @@ func pod(namespace, name, onNode, ip, container, image string) *corev1.Pod {
 }
 
 // churn changes pods of both kinds, a hundredth of all in each minute, evenly,
-// until the context ends. Each change is one that a kubelet would make.
-func churn(ctx context.Context, client kubernetes.Interface, s Scale) error {
+// until the context ends, and returns how many. Each change is one that a
+// kubelet would make.
+func churn(ctx context.Context, client kubernetes.Interface, s Scale) (int, error) {
 	perMinute := (s.Nodes + s.Pods) / 100
 	tick := time.NewTicker(time.Minute / time.Duration(perMinute))
 	defer tick.Stop()
 	for i := 0; ; i++ {
 		select {
 		case <-ctx.Done():
-			return nil
+			return i, nil
 		case <-tick.C:
 		}
 		p := otherPod(i%s.Pods, s.Nodes)
@@ -187,11 +188,11 @@ func churn(ctx context.Context, client kubernetes.Interface, s Scale) error {
 		ready.LastTransitionTime = metav1.Now()
 		patch, err := json.Marshal(map[string]any{"status": map[string]any{"conditions": []corev1.PodCondition{ready}}})
 		if err != nil {
-			return err
+			return i, err
 		}
 		// The last change is not cut short.
 		if _, err := client.CoreV1().Pods(p.Namespace).Patch(context.WithoutCancel(ctx), p.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status"); err != nil {
-			return err
+			return i, err
 		}
 	}
 }

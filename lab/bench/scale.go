@@ -8,13 +8,12 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
+	"github.com/prometheus/procfs"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/kproxy-exporter/kproxy-exporter/lab/cluster"
@@ -125,6 +124,7 @@ func scale(ctx context.Context, c *cluster.Cluster, cfg Config, out io.Writer, p
 		{"API requests while pods change", "", float64(ours.churnRequests), float64(theirs.churnRequests), 0},
 	})
 	fmt.Fprintf(out, "From the change of a node's condition in the API to its cause in the metrics: median %.3f s, longest %.3f s of %d.\n", median(named), slices.Max(named), len(named))
+	fmt.Fprintf(out, "Of the pods %.2f %% changed in a minute while ours was measured, %.2f %% for theirs.\n", ours.churnRate, theirs.churnRate)
 	fmt.Fprintf(out, "The exporter asked the API server: %s\n", strings.Join(ours.verbs, ", "))
 	return err
 }
@@ -159,6 +159,7 @@ type usage struct {
 	churnCPU           float64 // percent of a core
 	startRequests      int
 	churnRequests      int
+	churnRate          float64 // percent of the pods in a minute
 	verbs              []string
 	scrapes            []float64 // seconds
 }
@@ -198,7 +199,11 @@ func watch(ctx context.Context, c *cluster.Cluster, p process, began time.Time, 
 	churning, stop := context.WithTimeout(ctx, window)
 	defer stop()
 	failed := make(chan error, 1)
-	go func() { failed <- churn(churning, client, s) }()
+	go func() {
+		changes, err := churn(churning, client, s)
+		u.churnRate = 100 * float64(changes) / float64(s.Nodes+s.Pods) / window.Minutes()
+		failed <- err
+	}()
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	for churning.Err() == nil {
@@ -281,39 +286,23 @@ func (p process) stat() (stat, error) {
 	if i < 0 {
 		return stat{}, fmt.Errorf("%s does not run", p.service)
 	}
-	dir := p.m.Path("/proc/" + strconv.Itoa(states[i].PID))
-	line, err := os.ReadFile(filepath.Join(dir, "stat"))
+	fs, err := procfs.NewFS(p.m.Path("/proc"))
 	if err != nil {
 		return stat{}, err
 	}
-	fields := strings.Fields(string(line[strings.LastIndexByte(string(line), ')')+1:]))
-	if len(fields) < 13 {
-		return stat{}, fmt.Errorf("%s/stat: %q", dir, line)
-	}
-	var s stat
-	for _, ticks := range fields[11:13] { // utime, stime
-		n, err := strconv.ParseFloat(ticks, 64)
-		if err != nil {
-			return s, err
-		}
-		s.cpu += n / 100 // USER_HZ
-	}
-	status, err := os.ReadFile(filepath.Join(dir, "status"))
+	proc, err := fs.Proc(states[i].PID)
 	if err != nil {
-		return s, err
+		return stat{}, err
 	}
-	for _, line := range strings.Split(string(status), "\n") {
-		name, value, _ := strings.Cut(line, ":")
-		into := map[string]*float64{"VmRSS": &s.residentMB, "VmHWM": &s.peakMB}[name]
-		if into == nil {
-			continue
-		}
-		if _, err := fmt.Sscan(value, into); err != nil {
-			return s, fmt.Errorf("%s/status: %w", dir, err)
-		}
-		*into *= 1024.0 / 1e6 // kibibytes
+	now, err := proc.Stat()
+	if err != nil {
+		return stat{}, err
 	}
-	return s, nil
+	status, err := proc.NewStatus()
+	if err != nil {
+		return stat{}, err
+	}
+	return stat{cpu: now.CPUTime(), residentMB: float64(status.VmRSS) / 1e6, peakMB: float64(status.VmHWM) / 1e6}, nil
 }
 
 // requests is what the API server noted of the process: "verb resource" each.

@@ -187,10 +187,7 @@ var policyFaults = []Fault{
 			_, err := t.machine.Run("nft", "add table inet lab; add chain inet lab in { type filter hook input priority 0; }; add rule inet lab in iifname eth0 tcp dport 10249 drop")
 			return err
 		},
-		heal: func(_ context.Context, t *target) error {
-			_, err := t.machine.Run("sh", "-c", "nft delete table inet lab 2>/dev/null || true")
-			return err
-		},
+		heal: unfirewall,
 	},
 	{
 		Name: "containerd-stopped", Breaks: "the container runtime is stopped", OnNode: "container_runtime/down",

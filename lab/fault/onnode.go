@@ -39,6 +39,10 @@ var ownFaults = []Fault{
 	firewalled("api-blackholed", "a firewall on the node drops what it sends to the API server", "drop", "api_unreachable/timeout"),
 	firewalled("api-rejected", "a firewall on the node resets its connections to the API server", "reject with tcp reset", "api_unreachable/refused"),
 	{
+		Name: "load-balancer-dead", Breaks: "the kubeconfig names a load balancer's address at which nobody is any more", OnNode: "api_unreachable/timeout",
+		inject: editKubeconfig("https://10.99.0.1:6443", "https://10.99.0.199:6443"),
+	},
+	{
 		Name: "api-name-unknown", Breaks: "the kubeconfig names the API server by a name that nobody knows", OnNode: "api_unreachable/dns",
 		inject: editKubeconfig("https://10.99.0.1:6443", "https://api.lab.invalid:6443"),
 	},
@@ -48,35 +52,93 @@ var ownFaults = []Fault{
 		heal:   func(_ context.Context, t *target) error { return t.signalKubeProxy("CONT") },
 	},
 	{
-		Name: "sync-fails", Breaks: "the program with which kube-proxy writes its rules is gone while it runs, and a Service changes", OnNode: "rules_stale/sync_failing",
+		Name: "sync-fails", Breaks: "the program with which kube-proxy writes its rules is gone while it runs, and a Service changes",
+		OnNode: "prerequisite_missing/binary", BesideOnNode: []string{"rules_stale"}, // some of it at once, the rest after half a minute
 		inject: func(ctx context.Context, t *target) error {
 			if err := t.takeTools(); err != nil {
 				return err
 			}
-			_, err := t.client.CoreV1().Services("default").Create(ctx, &corev1.Service{
-				ObjectMeta: metav1.ObjectMeta{Name: probeService},
-				Spec:       corev1.ServiceSpec{Ports: []corev1.ServicePort{{Port: 80}}},
-			}, metav1.CreateOptions{})
-			return err
+			return t.addService(ctx)
+		},
+		heal: removeService,
+	},
+	{
+		Name: "sync-refused", Breaks: "somebody else's table has the name of kube-proxy's while it runs, and a Service changes", OnNode: "rules_stale/sync_failing", Modes: []string{"nftables"},
+		BesideOnNode: []string{"vip_unreachable"}, Within: 2 * time.Minute,
+		inject: func(ctx context.Context, t *target) error {
+			if err := t.takeTable(); err != nil {
+				return err
+			}
+			return t.addService(ctx)
 		},
 		heal: func(ctx context.Context, t *target) error {
-			return gone(t.client.CoreV1().Services("default").Delete(ctx, probeService, metav1.DeleteOptions{}))
+			if err := giveTable(ctx, t); err != nil {
+				return err
+			}
+			return removeService(ctx, t)
+		},
+	},
+	{
+		Name: "connections-forgotten", Breaks: "kube-proxy's connection to the API server is dropped in silence while new ones work, and a Service changes",
+		OnNode: "rules_stale/watch_stale", Within: 3 * time.Minute,
+		inject: func(ctx context.Context, t *target) error {
+			// As before Kubernetes 1.20, and with proxies that answer pings themselves.
+			if err := editPodSpec(func(s *corev1.PodSpec) {
+				s.Containers[0].Env = append(s.Containers[0].Env, corev1.EnvVar{Name: "HTTP2_READ_IDLE_TIMEOUT_SECONDS", Value: "0"})
+			})(ctx, t); err != nil {
+				return err
+			}
+			if err := t.cluster.WaitReady(ctx, waitReady); err != nil {
+				return err
+			}
+			if err := t.awaitOldEnough(ctx); err != nil {
+				return err
+			}
+			if err := t.forgetConnections(); err != nil {
+				return err
+			}
+			return t.addService(ctx)
+		},
+		heal: func(ctx context.Context, t *target) error {
+			if err := unfirewall(ctx, t); err != nil {
+				return err
+			}
+			return removeService(ctx, t)
+		},
+	},
+	{
+		Name: "vip-rules-gone", Breaks: "somebody removes the rules of the Service kubernetes", OnNode: "vip_unreachable/dataplane",
+		inject: func(_ context.Context, t *target) error {
+			if t.cluster.Mode == "nftables" {
+				_, err := t.machine.Run("nft", "delete element ip kube-proxy service-ips { 10.96.0.1 . tcp . 443 }")
+				return err
+			}
+			// The chain's name is a hash of default/kubernetes:https and tcp.
+			_, err := t.machine.Run("iptables-nft", "-w", "-t", "nat", "-F", "KUBE-SVC-NPX46M4PTMTKRN6Y")
+			return err
+		},
+	},
+	{
+		Name: "ip-forward-off", Breaks: "somebody switches the node's forwarding off", OnNode: "prerequisite_missing/sysctl", Within: 2 * time.Minute,
+		inject: func(_ context.Context, t *target) error {
+			_, err := t.machine.Run("sysctl", "-w", "net.ipv4.ip_forward=0")
+			return err
+		},
+		heal: func(_ context.Context, t *target) error {
+			_, err := t.machine.Run("sysctl", "-w", "net.ipv4.ip_forward=1")
+			return err
 		},
 	},
 	{
 		Name: "never-synced", Breaks: "kube-proxy starts well and cannot write its first rules", OnNode: "rules_stale/never_synced", Modes: []string{"nftables"},
-		Within: 2 * time.Minute,
+		BesideOnNode: []string{"vip_unreachable"}, Within: 2 * time.Minute,
 		inject: func(ctx context.Context, t *target) error {
-			// A table of its name that is somebody else's: each transaction fails.
-			if _, err := t.machine.Run("sh", "-c", "nft delete table ip kube-proxy 2>/dev/null; nft 'add table ip kube-proxy; add map ip kube-proxy service-ips { type mark : verdict; }'"); err != nil {
+			if err := t.takeTable(); err != nil {
 				return err
 			}
 			return t.deletePod(ctx)
 		},
-		heal: func(_ context.Context, t *target) error {
-			_, err := t.machine.Run("sh", "-c", "nft delete table ip kube-proxy 2>/dev/null || true")
-			return err
-		},
+		heal: giveTable,
 	},
 	{
 		Name: "rules-of-nftables-left", Breaks: "the table of mode nftables is left behind", OnNode: "conflicting_rules/other_mode", Modes: []string{"iptables"},
@@ -124,11 +186,73 @@ func firewalled(name, breaks, verdict, onNode string) Fault {
 			_, err := t.machine.Run("nft", "add table inet lab; add chain inet lab out { type filter hook output priority 10; }; add rule inet lab out ip daddr 10.99.0.1 tcp dport 6443 "+verdict)
 			return err
 		},
-		heal: func(_ context.Context, t *target) error {
-			_, err := t.machine.Run("sh", "-c", "nft delete table inet lab 2>/dev/null || true")
-			return err
-		},
+		heal: unfirewall,
 	}
+}
+
+func unfirewall(_ context.Context, t *target) error {
+	_, err := t.machine.Run("sh", "-c", "nft delete table inet lab 2>/dev/null || true")
+	return err
+}
+
+// addService changes what the API wants of kube-proxy.
+func (t *target) addService(ctx context.Context) error {
+	_, err := t.client.CoreV1().Services("default").Create(ctx, &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Name: probeService},
+		Spec:       corev1.ServiceSpec{Ports: []corev1.ServicePort{{Port: 80}}},
+	}, metav1.CreateOptions{})
+	return err
+}
+
+func removeService(ctx context.Context, t *target) error {
+	return gone(t.client.CoreV1().Services("default").Delete(ctx, probeService, metav1.DeleteOptions{}))
+}
+
+// takeTable puts a table of kube-proxy's name that is somebody else's in place
+// of its own: each of its transactions fails.
+func (t *target) takeTable() error {
+	_, err := t.machine.Run("sh", "-c", "nft delete table ip kube-proxy 2>/dev/null; nft 'add table ip kube-proxy; add map ip kube-proxy service-ips { type mark : verdict; }'")
+	return err
+}
+
+func giveTable(_ context.Context, t *target) error {
+	_, err := t.machine.Run("sh", "-c", "nft delete table ip kube-proxy 2>/dev/null || true")
+	return err
+}
+
+// awaitOldEnough waits until the node's kube-proxy has run for a while: what
+// happens at its start is forgiven.
+func (t *target) awaitOldEnough(ctx context.Context) error {
+	const old = "35"
+	for {
+		out, err := t.machine.Run("sh", "-c", "ps -C kube-proxy -o etimes= | awk '$1 >= "+old+"' | head -n 1")
+		if err != nil || strings.TrimSpace(out) != "" {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+// forgetConnections drops what goes over the connections that kube-proxy has to
+// the API server now.
+func (t *target) forgetConnections() error {
+	out, err := t.machine.Run("sh", "-c", `ss -tnpH state established dst 10.99.0.1:6443 | grep '"kube-proxy"' | awk '{print $3}' | sed 's/.*://'`)
+	if err != nil {
+		return err
+	}
+	ports := strings.Fields(out)
+	if len(ports) == 0 {
+		return fmt.Errorf("kube-proxy on %s has no connection to the API server", t.node)
+	}
+	set := "{ " + strings.Join(ports, ", ") + " }"
+	_, err = t.machine.Run("nft", "add table inet lab; "+
+		"add chain inet lab out { type filter hook output priority 10; }; add rule inet lab out ip daddr 10.99.0.1 tcp sport "+set+" drop; "+
+		"add chain inet lab in { type filter hook input priority 10; }; add rule inet lab in ip saddr 10.99.0.1 tcp dport "+set+" drop")
+	return err
 }
 
 // signalKubeProxy signals the node's kube-proxy, which is in its machine alone.

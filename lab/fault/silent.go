@@ -1,8 +1,12 @@
 package fault
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -25,7 +29,11 @@ type Change struct {
 const waitReady = 90 * time.Second
 
 // Changes are the healthy ones.
-var Changes = []Change{
+var Changes = slices.Concat(clusterChanges, serviceChanges)
+
+// clusterChanges are what happens to nodes, to the control plane and to
+// kube-proxy itself.
+var clusterChanges = []Change{
 	{
 		Name: "rolling-restart", Does: "kube-proxy's pods are replaced one after the other",
 		Run: func(ctx context.Context, c *cluster.Cluster, _ string) error {
@@ -106,6 +114,89 @@ var Changes = []Change{
 			return kubectl(ctx, c, []string{"-n", namespace, "delete", "daemonset", "cilium", "--wait"})
 		},
 	},
+	restarted("controllers-restarted", "the controller manager and the scheduler end and start again", cluster.ControlPlane, "kube-controller-manager", "kube-scheduler"),
+	restarted("etcd-restarted", "etcd ends and starts again", cluster.ControlPlane, "etcd"),
+	restarted("kubelet-restarted", "a node's kubelet ends and starts again", "", "kubelet"),
+	restarted("containerd-restarted", "a node's container runtime ends and starts again", "", "containerd"),
+	{
+		Name: "config-rolled-out", Does: "the ConfigMap changes, then the pods are restarted, as one does",
+		Run: func(ctx context.Context, c *cluster.Cluster, node string) error {
+			return withConfig(ctx, c, node, func(old string) string {
+				return strings.Replace(old, "clusterCIDR:", "configSyncPeriod: 10m\nclusterCIDR:", 1)
+			})
+		},
+	},
+	{
+		Name: "mode-changed", Does: "kube-proxy is moved to another mode and back",
+		Run: func(ctx context.Context, c *cluster.Cluster, node string) error {
+			other := map[string]string{"nftables": "iptables", "iptables": "nftables"}[c.Mode]
+			return withConfig(ctx, c, node, func(old string) string { return strings.Replace(old, "mode: "+c.Mode, "mode: "+other, 1) })
+		},
+	},
+	{
+		Name: "node-labelled", Does: "a node gets labels, annotations and a taint that all tolerate",
+		Run: func(ctx context.Context, c *cluster.Cluster, node string) error {
+			return kubectl(ctx, c,
+				[]string{"label", "node", node, "topology.kubernetes.io/zone=a"}, []string{"annotate", "node", node, "note=x"}, []string{"taint", "node", node, "dedicated=x:NoSchedule"},
+				[]string{"taint", "node", node, "dedicated-"}, []string{"annotate", "node", node, "note-"}, []string{"label", "node", node, "topology.kubernetes.io/zone-"})
+		},
+	},
+}
+
+// restarted is a change in which services of a machine, the node's if machine is
+// empty, end and start again at once.
+func restarted(name, does, machine string, services ...string) Change {
+	return Change{
+		Name: name, Does: does,
+		Run: func(ctx context.Context, c *cluster.Cluster, node string) error {
+			m, err := c.Node(cmp.Or(machine, node))
+			if err != nil {
+				return err
+			}
+			for _, s := range services {
+				if err := cluster.RestartService(m, s); err != nil {
+					return err
+				}
+			}
+			cp, err := c.Node(cluster.ControlPlane)
+			if err != nil {
+				return err
+			}
+			if err := c.WaitAPI(ctx, cp, waitReady); err != nil {
+				return err
+			}
+			return c.WaitReady(ctx, waitReady)
+		},
+	}
+}
+
+// withConfig changes kube-proxy's configuration, restarts its pods, and takes
+// both back.
+func withConfig(ctx context.Context, c *cluster.Cluster, node string, edit func(string) string) error {
+	t, err := newTarget(c, node)
+	if err != nil {
+		return err
+	}
+	stock, _, err := c.KubeProxyObjects()
+	if err != nil {
+		return err
+	}
+	const file = "config.conf"
+	changed := edit(stock.Data[file])
+	if changed == stock.Data[file] {
+		return errors.New("the lab's kube-proxy configuration does not have what this change changes")
+	}
+	for _, text := range []string{changed, stock.Data[file]} {
+		if err := t.editConfig(ctx, func(m *corev1.ConfigMap) { m.Data[file] = text }); err != nil {
+			return err
+		}
+		if err := kubectl(ctx, c,
+			[]string{"-n", namespace, "rollout", "restart", "daemonset/" + name},
+			[]string{"-n", namespace, "rollout", "status", "daemonset/" + name, "--timeout=90s"}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // ciliumManifest is what the exporter can see of Cilium: a DaemonSet of its name.

@@ -2,10 +2,14 @@ package matrix
 
 import (
 	"fmt"
+	"os"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/kproxy-exporter/kproxy-exporter/lab/cluster"
 	"github.com/kproxy-exporter/kproxy-exporter/lab/exporter"
 	"github.com/kproxy-exporter/kproxy-exporter/lab/fault"
 )
@@ -30,7 +34,9 @@ func TestNodeMatrix(t *testing.T) {
 				})
 			}
 			t.Logf("%s:\n%s", mode, strings.Join(rows, "\n"))
+			t.Run("two at once", func(t *testing.T) { twoAtOnce(t, w) })
 			walkSilent(t, w)
+			t.Run("API server away", func(t *testing.T) { awayAPI(t, w) })
 		})
 	}
 }
@@ -48,4 +54,109 @@ func startNodes(t *testing.T, name, mode string) *world {
 		t.Fatalf("%v\n%s", err, w.describe(ctx))
 	}
 	return w
+}
+
+// twoAtOnce wants both causes of a node with two faults, and the right one first.
+func twoAtOnce(t *testing.T, w *world) {
+	ctx := t.Context()
+	var faults []*fault.Fault
+	for _, name := range []string{"rules-of-legacy-left", "api-rejected"} {
+		f, err := fault.Find(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Inject(ctx, w.Cluster, node); err != nil {
+			t.Fatal(err)
+		}
+		faults = append(faults, f)
+	}
+	took, err := w.await(ctx, 2*time.Minute, func(s state) string {
+		slices.Sort(s.active[node])
+		if got := strings.Join(s.active[node], " "); got != "api_unreachable conflicting_rules" || s.primary[node] != "api_unreachable/refused" {
+			return fmt.Sprintf("%s has %q, first %s", node, got, s.primary[node])
+		}
+		return ""
+	})
+	if err != nil {
+		t.Errorf("%v\n%s", err, w.describe(ctx))
+	}
+	t.Logf("both named after %.1fs", took.Seconds())
+	for _, f := range faults {
+		if err := f.Heal(ctx, w.Cluster, node); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := w.await(ctx, healWithin, func(s state) string { return s.notSilent(2) }); err != nil {
+		t.Errorf("healed and not silent: %v\n%s", err, w.describe(ctx))
+	}
+}
+
+// awayAPI stops the API server for KPROXY_LAB_AWAY, a minute and a half unless
+// set, watches every scrape meanwhile, and lets it come back.
+func awayAPI(t *testing.T, w *world) {
+	away := 90 * time.Second
+	if text := os.Getenv("KPROXY_LAB_AWAY"); text != "" {
+		var err error
+		if away, err = time.ParseDuration(text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx := t.Context()
+	cp, err := w.Node(cluster.ControlPlane)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cp.StopService("kube-apiserver", syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	if _, err := w.await(ctx, 2*time.Minute, func(s state) string {
+		for _, n := range []string{"n1", "n2"} {
+			if s.primary[n] != "api_unreachable/refused" {
+				return fmt.Sprintf("%s is called %s", n, s.primary[n])
+			}
+		}
+		return ""
+	}); err != nil {
+		t.Error(err)
+	}
+	named := time.Since(began)
+	first, last, highest := 0.0, 0.0, 0.0
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for time.Since(began) < away {
+		<-tick.C
+		s, err := w.scrape(ctx)
+		if err != nil {
+			t.Fatalf("the node role does not serve: %v", err)
+		}
+		for n, causes := range s.active {
+			if strings.Join(causes, " ") != "api_unreachable" {
+				t.Fatalf("after %s %s is called %v", time.Since(began), n, causes)
+			}
+		}
+		if s.primary["n1"] != "api_unreachable/refused" || s.primary["n2"] != "api_unreachable/refused" {
+			t.Fatalf("after %s: %v", time.Since(began), s.primary)
+		}
+		last = s.resident
+		highest = max(highest, last)
+		if first == 0 {
+			first = last
+		}
+	}
+	if last > 1.2*first {
+		t.Errorf("its memory grew from %.1f to %.1f MB", first/1e6, last/1e6)
+	}
+	if err := cluster.StartService(cp, "kube-apiserver"); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.WaitAPI(ctx, cp, time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	back, err := w.await(ctx, healWithin, func(s state) string { return s.notSilent(2) })
+	if err != nil {
+		t.Errorf("it does not come back: %v\n%s", err, w.describe(ctx))
+	}
+	t.Logf("away for %s: named on both nodes after %.1fs; %.1f MB resident first, %.1f last, %.1f at most; silent %.1fs after it came back",
+		away, named.Seconds(), first/1e6, last/1e6, highest/1e6, back.Seconds())
 }

@@ -136,10 +136,12 @@ type state struct {
 	primary map[string]string // node -> cause/detail
 	active  map[string][]string
 	judged  map[string]int // node -> causes with a sample
+	// resident is the memory of the exporter that takes most, in bytes.
+	resident float64
 }
 
 func (w *world) scrape(ctx context.Context) (state, error) {
-	s := state{map[string]string{}, map[string][]string{}, map[string]int{}}
+	s := state{primary: map[string]string{}, active: map[string][]string{}, judged: map[string]int{}}
 	for _, url := range w.urls {
 		body, err := get(ctx, url+"/metrics")
 		if err != nil {
@@ -166,6 +168,9 @@ func (s *state) read(body string) error {
 			}
 		}
 		return ""
+	}
+	for _, m := range families["process_resident_memory_bytes"].GetMetric() {
+		s.resident = max(s.resident, m.GetGauge().GetValue())
 	}
 	for _, m := range families["kproxy_primary_cause"].GetMetric() {
 		s.primary[label(m, "node")] = label(m, "cause") + "/" + label(m, "detail")

@@ -1,0 +1,267 @@
+package collector
+
+import (
+	"cmp"
+	"crypto/x509"
+	"encoding/json"
+	"hash/maphash"
+	"maps"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/kproxy-exporter/kproxy-exporter/collector/cause"
+	"github.com/kproxy-exporter/kproxy-exporter/collector/kubeapi"
+	"github.com/kproxy-exporter/kproxy-exporter/collector/local"
+	"github.com/kproxy-exporter/kproxy-exporter/prober"
+)
+
+// desired follows what the API wants of every kube-proxy: the same Services and
+// EndpointSlices, by the same watches.
+type desired struct {
+	sources
+	roots *x509.CertPool
+	seed  maphash.Seed
+
+	mu sync.Mutex
+	// mu protects following.
+	unheard map[string]unheard       // by IP family
+	servers map[string][]APIEndpoint // the API servers, by EndpointSlice
+}
+
+// unheard are changes of which kube-proxy has not shown that it heard: the first
+// and the newest.
+type unheard struct{ first, last change }
+
+// change is one that kube-proxy must hear of.
+type change struct {
+	what string // "Service namespace/name"
+	at   time.Time
+	// from is since when kube-proxy may have heard of it: it may be faster than we.
+	from time.Time
+}
+
+// late is how long our own watch may be behind kube-proxy's on a connection
+// that stands.
+const late = time.Minute
+
+// wish is what is kept of a Service or an EndpointSlice.
+type wish struct {
+	what string
+	// content is a hash of what kube-proxy cannot overlook, by IP family.
+	content map[string]uint64
+	servers []APIEndpoint
+}
+
+// Labels of Services and EndpointSlices that are not for kube-proxy.
+const (
+	labelProxyName = "service.kubernetes.io/service-proxy-name"
+	forKubeProxy   = "!" + labelProxyName + ",!" + corev1.IsHeadlessService
+)
+
+// newDesired reads nothing if api is nil.
+func newDesired(cfg *NodeConfig) *desired {
+	d := &desired{
+		sources: sources{api: cfg.API, logger: cfg.Logger, klog: cfg.Klog}, roots: cfg.Roots, seed: maphash.MakeSeed(),
+		unheard: map[string]unheard{}, servers: map[string][]APIEndpoint{},
+	}
+	if cfg.API != nil {
+		only := metav1.ListOptions{LabelSelector: forKubeProxy}
+		follow(d, source{kubeapi.Services, "services", "", only}, d.convertService)
+		follow(d, source{kubeapi.EndpointSlices, "endpointslices", "", only}, d.convertSlice)
+	}
+	return d
+}
+
+func follow(d *desired, s source, convert func(any) (wish, bool)) {
+	var from *contact
+	add(&d.sources, s, servicePart, convert, func(previous, current *wish) { d.changed(from, previous, current, time.Now()) })
+	from = d.readers[len(d.readers)-1].contact
+}
+
+func (d *desired) hash(of any) uint64 {
+	b, err := json.Marshal(of) // these types always can
+	if err != nil {
+		return 0
+	}
+	return maphash.Bytes(d.seed, b)
+}
+
+// IP families, as kube-proxy's metrics name them.
+const (
+	familyIPv4 = string(corev1.IPv4Protocol)
+	familyIPv6 = string(corev1.IPv6Protocol)
+)
+
+func familyOf(ip string) string {
+	for i := range ip {
+		if ip[i] == ':' {
+			return familyIPv6
+		}
+	}
+	return familyIPv4
+}
+
+func (d *desired) convertService(object any) (wish, bool) {
+	s, ok := object.(*corev1.Service)
+	if !ok || s.Spec.Type == corev1.ServiceTypeExternalName {
+		return wish{}, false
+	}
+	w := wish{what: "Service " + s.Namespace + "/" + s.Name, content: map[string]uint64{}}
+	for _, ip := range slices.Concat([]string{s.Spec.ClusterIP}, s.Spec.ClusterIPs) {
+		if ip == "" || ip == corev1.ClusterIPNone {
+			continue
+		}
+		ports := slices.Clone(s.Spec.Ports)
+		for i := range ports {
+			// These lie in the EndpointSlices, or change nothing in the kernel.
+			ports[i].TargetPort.IntVal, ports[i].TargetPort.StrVal, ports[i].AppProtocol = 0, "", nil
+		}
+		w.content[familyOf(ip)] = d.hash([]any{ip, ports, s.Spec.SessionAffinity})
+	}
+	return w, len(w.content) > 0
+}
+
+func (d *desired) convertSlice(object any) (wish, bool) {
+	s, ok := object.(*discoveryv1.EndpointSlice)
+	service := ""
+	if ok {
+		service = s.Labels[discoveryv1.LabelServiceName]
+	}
+	if service == "" || s.AddressType == discoveryv1.AddressTypeFQDN {
+		return wish{}, false
+	}
+	w := wish{what: "EndpointSlice " + s.Namespace + "/" + s.Name}
+	if s.Namespace == metav1.NamespaceDefault && service == "kubernetes" {
+		w.servers = apiEndpoints(s, d.roots)
+	}
+	type part struct {
+		Addresses []string
+		Ready     *bool
+	}
+	parts := make([]part, len(s.Endpoints))
+	for i, e := range s.Endpoints {
+		parts[i] = part{e.Addresses, e.Conditions.Ready}
+	}
+	w.content = map[string]uint64{string(s.AddressType): d.hash([]any{s.Ports, parts})}
+	return w, true
+}
+
+// changed notes a change that kube-proxy must hear of.
+func (d *desired) changed(from *contact, previous, current *wish, now time.Time) {
+	opened, before, synced := from.opening()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case current != nil && len(current.servers) > 0:
+		d.servers[current.what] = current.servers
+	case current == nil && len(d.servers) > 1: // the last ones are kept: where else to ask
+		delete(d.servers, previous.what)
+	}
+	if !synced {
+		return // nobody knows since when it has been so
+	}
+	var is, was wish
+	if current != nil {
+		is = *current
+	}
+	if previous != nil {
+		was = *previous
+	}
+	c := change{what: cmp.Or(is.what, was.what), at: now, from: now.Add(-late)}
+	if now.Sub(opened) < late && before.Before(c.from) {
+		c.from = before // it happened while we heard nothing
+	}
+	for _, family := range []string{familyIPv4, familyIPv6} {
+		if is.content[family] == was.content[family] {
+			continue
+		}
+		u := d.unheard[family]
+		if u.last = c; u.first.at.IsZero() {
+			u.first = c
+		}
+		d.unheard[family] = u
+	}
+}
+
+// heard notes that kube-proxy last heard of a change at that time.
+func (d *desired) heard(family string, at time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, f := range familiesOf(family) {
+		u := d.unheard[f]
+		switch {
+		case !at.Before(u.last.from):
+			delete(d.unheard, f)
+		case !at.Before(u.first.from):
+			d.unheard[f] = unheard{u.last, u.last}
+		}
+	}
+}
+
+// forget forgets what was not heard: a kube-proxy that starts asks for everything.
+func (d *desired) forget(family string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, f := range familiesOf(family) {
+		delete(d.unheard, f)
+	}
+}
+
+// waits is the first change of which a family has not heard, if there is one.
+func (d *desired) waits(family string) change {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var first change
+	for _, f := range familiesOf(family) {
+		if c := d.unheard[f].first; !c.at.IsZero() && (first.at.IsZero() || c.at.Before(first.at)) {
+			first = c
+		}
+	}
+	return first
+}
+
+// familiesOf are the families of which a kube-proxy's metrics speak together.
+func familiesOf(label string) []string {
+	if label == local.NoFamily {
+		return []string{familyIPv4, familyIPv6}
+	}
+	return []string{label}
+}
+
+// livezPath is what an API server answers to anybody.
+const livezPath = "/livez"
+
+// apiEndpoints are the addresses of the Service kubernetes in an EndpointSlice.
+func apiEndpoints(s *discoveryv1.EndpointSlice, roots *x509.CertPool) []APIEndpoint {
+	port := "443"
+	for _, p := range s.Ports {
+		if p.Port != nil && (p.Name == nil || *p.Name == "https") {
+			port = strconv.Itoa(int(*p.Port))
+		}
+	}
+	var out []APIEndpoint
+	for _, e := range s.Endpoints {
+		for _, a := range e.Addresses {
+			out = append(out, APIEndpoint{cause.KindEndpoint, prober.APITarget{Host: a, Port: port, Roots: roots, Path: livezPath}})
+		}
+	}
+	return out
+}
+
+// apiServers are the addresses of the API servers, as learnt last.
+func (d *desired) apiServers() []APIEndpoint {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var out []APIEndpoint
+	for _, k := range slices.Sorted(maps.Keys(d.servers)) {
+		out = append(out, d.servers[k]...)
+	}
+	const most = 16 // no cluster has more API servers; a list that does is wrong
+	return out[:min(len(out), most)]
+}
