@@ -32,6 +32,29 @@ local camel(name) = std.join('', [std.asciiUpper(part[0]) + part[1:] for part in
           },
         }
         for cause in c.causes
+      ] + [
+        {
+          alert: 'KubeProxyAPICertificateExpiring',
+          expr: 'min by (%(labels)s) (last_over_time(kproxy_api_certificate_expiry_timestamp_seconds{%(selector)s}[%(window)s])) - time() < %(days)d * 86400' % {
+            labels: std.join(', ', (if c.clusterLabel == '' then [] else [c.clusterLabel]) + ['endpoint']),
+            selector: c.kproxySelector,
+            window: c.window,
+            days: c.certificateDays,
+          },
+          'for': if c.forAll == null then '1h' else c.forAll,
+          labels: {
+            severity: 'warning',
+            component: 'kube-proxy',
+            kube_proxy_cause: 'api_unreachable',
+            kube_proxy_owner: 'platform',
+            kube_proxy_scope: 'cluster',
+          },
+          annotations: {
+            summary: 'A certificate of an API server ends soon.',
+            description: 'A certificate that the API server shows at {{ $labels.endpoint }} ends in {{ $value | humanizeDuration }}; no kube-proxy will hear of changes after that.',
+            runbook_url: c.runbookURLPattern % 'api_unreachable',
+          },
+        },
       ],
     }],
   },

@@ -30,7 +30,7 @@ const (
 )
 
 // faults are what the demo breaks, in order.
-var faults = []string{"bad-config-field", "image-not-found", "taint", "network-plugin-gone"}
+var faults = []string{"bad-config-field", "image-not-found", "taint", "network-plugin-gone", "api-rejected"}
 
 //go:embed prometheus.yml
 var prometheusConfig string
@@ -69,6 +69,9 @@ func Run(ctx context.Context, cfg Config, out io.Writer, p *cluster.Progress) (e
 	}
 	var home string
 	if err := p.Step("install the exporter from deploy/cluster.yaml", func() error { _, home, err = exporter.Install(ctx, c, cfg.Root); return err }); err != nil {
+		return err
+	}
+	if err := p.Step("install the node role from deploy/node.yaml", func() error { return exporter.InstallNode(ctx, c, cfg.Root, "--api.interval=3s") }); err != nil {
 		return err
 	}
 	if err := p.Step("start Prometheus with the mixin and the upstream alerts", func() error { return startPrometheus(ctx, c, cfg.Rules) }); err != nil {
@@ -269,7 +272,7 @@ func (w *watcher) quiet(ctx context.Context, within time.Duration) error {
 		if len(now) > 0 {
 			return false
 		}
-		b, err := get(ctx, w.url+`/api/v1/query?query=count(up{job="kube-proxy"}==1)%20and%20count(kproxy_cause_active)`)
+		b, err := get(ctx, w.url+`/api/v1/query?query=count(up{job="kube-proxy"}==1)%20and%20count(kproxy_cause_active{cause="crash_loop"})%20and%20count(kproxy_sync_last_timestamp_seconds)`)
 		return err == nil && strings.Contains(string(b), `"value"`)
 	})
 }
@@ -310,7 +313,7 @@ func (w *watcher) try(ctx context.Context, c *cluster.Cluster, name string) (row
 			if fired.IsZero() {
 				fired, r.after, r.ours = time.Now(), time.Since(w.began), a.String()
 			}
-			r.right = a.Labels["node"] == w.node && a.Labels["kube_proxy_cause"] == f.Cause && a.Labels["detail"] == f.Detail
+			r.right = a.Labels["node"] == w.node && a.Labels["kube_proxy_cause"]+"/"+a.Labels["detail"] == wanted(f)
 			if !r.right {
 				r.ours = a.String()
 				return true
@@ -335,6 +338,14 @@ func (w *watcher) try(ctx context.Context, c *cluster.Cluster, name string) (row
 		return r, fmt.Errorf("%s was healed and alerts stay: %w", f.Name, err)
 	}
 	return r, nil
+}
+
+// wanted is "cause/detail", of the API's view if that shows the fault.
+func wanted(f *fault.Fault) string {
+	if f.Cause != "" {
+		return f.Cause + "/" + f.Detail
+	}
+	return f.OnNode
 }
 
 func table(out io.Writer, rows []row) error {

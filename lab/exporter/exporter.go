@@ -124,8 +124,8 @@ const NodeName = "kproxy-exporter-node"
 func NodeAddress(i int) string { return cluster.NodeIP(i) + ":19249" }
 
 // InstallNode loads the image on every node, applies the manifest of the node
-// role, and waits until it runs everywhere.
-func InstallNode(ctx context.Context, c *cluster.Cluster, root string) error {
+// role with more arguments, and waits until it runs everywhere.
+func InstallNode(ctx context.Context, c *cluster.Cluster, root string, args ...string) error {
 	if err := loadImage(c, root); err != nil {
 		return err
 	}
@@ -133,8 +133,8 @@ func InstallNode(ctx context.Context, c *cluster.Cluster, root string) error {
 	if err != nil {
 		return err
 	}
-	// As users would, but for how often it asks.
-	if err := c.Apply(ctx, strings.Replace(string(manifest), "args: [node,", "args: [node, --api.interval=3s,", 1)); err != nil {
+	with := strings.Join(append([]string{"args: [node"}, args...), ", ")
+	if err := c.Apply(ctx, strings.Replace(string(manifest), "args: [node", with, 1)); err != nil {
 		return err
 	}
 	if _, err := c.Kubectl(ctx, "", "-n", NodeName, "rollout", "status", "daemonset/"+NodeName, "--timeout=60s"); err != nil {

@@ -46,7 +46,7 @@ func startNodes(t *testing.T, name, mode string) *world {
 	t.Helper()
 	ctx := t.Context()
 	w := startWith(t, name, mode, map[string]string{"n1": exporter.NodeAddress(1), "n2": exporter.NodeAddress(2)})
-	if err := exporter.InstallNode(ctx, w.Cluster, w.root); err != nil {
+	if err := exporter.InstallNode(ctx, w.Cluster, w.root, "--api.interval=3s"); err != nil {
 		t.Fatal(err)
 	}
 	w.urls = []string{"http://" + w.Listen["n1"], "http://" + w.Listen["n2"]}
