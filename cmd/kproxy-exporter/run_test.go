@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"compress/gzip"
 	"context"
 	"fmt"
 	"io"
@@ -170,6 +171,36 @@ func TestTwoAtOnce(t *testing.T) {
 				t.Errorf("it stopped with %v", err)
 			}
 		})
+	}
+}
+
+// Prometheus asks for gzip: an exposition of a large cluster is megabytes.
+func TestMetricsAreCompressed(t *testing.T) {
+	i := startInstance(t, kubeconfig(t, fakeAPI(t).URL))
+	i.awaitReady(t)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, i.url+"/metrics", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Accept-Encoding", "gzip") // set by hand, so that it is not undone by the client
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if got := res.Header.Get("Content-Encoding"); got != "gzip" {
+		t.Fatalf("content encoding %q", got)
+	}
+	plain, err := gzip.NewReader(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err := io.ReadAll(plain); err != nil || !strings.Contains(string(b), "kproxy_cause_active{") {
+		t.Errorf("%d bytes %v", len(b), err)
+	}
+	i.stop()
+	if err := <-i.done; err != nil {
+		t.Errorf("it stopped with %v", err)
 	}
 }
 

@@ -65,5 +65,9 @@ func Run(ctx context.Context, cfg Config, out io.Writer, p *cluster.Progress) (e
 	if err != nil {
 		return err
 	}
-	return scale(ctx, c, cfg, out, p)
+	err = idle(ctx, c, cfg, out, p)
+	if cfg.Scale.Nodes == 0 {
+		return err
+	}
+	return errors.Join(err, scale(ctx, c, cfg, out, p))
 }

@@ -110,8 +110,8 @@ func scale(ctx context.Context, c *cluster.Cluster, cfg Config, out io.Writer, p
 	}); err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "\n%d nodes, %d kube-proxy pods, %d other pods; then %.0f%% of the pods change each minute, both are scraped every %s.\n",
-		cfg.Scale.Nodes, cfg.Scale.Nodes, cfg.Scale.Pods, 1.0, interval)
+	fmt.Fprintf(out, "\n%d nodes, %d kube-proxy pods, %d other pods; then pods change, and both are scraped every %s.\n",
+		cfg.Scale.Nodes, cfg.Scale.Nodes, cfg.Scale.Pods, interval)
 	err = print(out, peerName, []figure{
 		{"resident memory, highest", "MB", ours.peakMB, theirs.peakMB, 0},
 		{"resident memory, at the end", "MB", ours.residentMB, theirs.residentMB, memoryBudget},
@@ -294,6 +294,10 @@ func (p process) stat() (stat, error) {
 	if err != nil {
 		return stat{}, err
 	}
+	return statOf(proc)
+}
+
+func statOf(proc procfs.Proc) (stat, error) {
 	now, err := proc.Stat()
 	if err != nil {
 		return stat{}, err

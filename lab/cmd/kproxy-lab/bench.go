@@ -16,9 +16,9 @@ import (
 )
 
 func benchCommand(app *kingpin.Application, lab *string) (string, func() error) {
-	cmd := app.Command("bench", "Measure what the exporter costs on a large cluster, beside kube-state-metrics.")
+	cmd := app.Command("bench", "Measure what the exporter costs: the node role idle, and the cluster role on a large cluster, beside kube-state-metrics.")
 	root := cmd.Flag("root", "The repository.").Default(".").String()
-	nodes := cmd.Flag("nodes", "Nodes to pretend, each with a kube-proxy pod.").Default("5000").Int()
+	nodes := cmd.Flag("nodes", "Nodes to pretend, each with a kube-proxy pod; 0 measures the node role alone.").Default("5000").Int()
 	pods := cmd.Flag("pods", "Other pods to pretend.").Default("10000").Int()
 	return cmd.FullCommand(), func() error {
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

@@ -1,0 +1,110 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/prometheus/procfs"
+
+	"github.com/kproxy-exporter/kproxy-exporter/lab/cluster"
+	"github.com/kproxy-exporter/kproxy-exporter/lab/exporter"
+	"github.com/kproxy-exporter/kproxy-exporter/lab/machine"
+)
+
+// Limits of the node role on a small cluster where nothing happens.
+const (
+	idleMemory = 30.0 // MB, resident
+	idleCPU    = 0.5  // percent of a core
+	idleWindow = 2 * time.Minute
+)
+
+// idle measures the node role as users install it, and kube-proxy beside it,
+// while nothing happens but a scrape each 15 s.
+func idle(ctx context.Context, c *cluster.Cluster, cfg Config, out io.Writer, p *cluster.Progress) error {
+	if err := p.Step("install the node role", func() error { return exporter.InstallNode(ctx, c, cfg.Root) }); err != nil {
+		return err
+	}
+	name := cluster.NodeName(1)
+	m, err := c.Node(name)
+	if err != nil {
+		return err
+	}
+	cp, err := c.Node(cluster.ControlPlane)
+	if err != nil {
+		return err
+	}
+	var ours, theirs stat
+	if err := p.Step(fmt.Sprintf("watch it for %s", idleWindow), func() error {
+		before, err := both(m)
+		if err != nil {
+			return err
+		}
+		tick := time.NewTicker(interval)
+		defer tick.Stop()
+		for began := time.Now(); time.Since(began) < idleWindow; {
+			if _, err := scrape(cp, "http://"+exporter.NodeAddress(1)+"/metrics", ""); err != nil {
+				return err
+			}
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-tick.C:
+			}
+		}
+		after, err := both(m)
+		if err != nil {
+			return err
+		}
+		ours, theirs = after[0], after[1]
+		ours.cpu, theirs.cpu = after[0].cpu-before[0].cpu, after[1].cpu-before[1].cpu
+		return nil
+	}); err != nil {
+		return err
+	}
+	percent := func(s stat) float64 { return 100 * s.cpu / idleWindow.Seconds() }
+	fmt.Fprintf(out, "\nThe node role on a cluster of one node where nothing happens, scraped every %s.\n", interval)
+	return errors.Join(
+		print(out, "limit", []figure{
+			{"resident memory", "MB", ours.residentMB, idleMemory, 1},
+			{"CPU", "% of a core", percent(ours), idleCPU, 1},
+		}),
+		print(out, "kube-proxy", []figure{
+			{"resident memory", "MB", ours.residentMB, theirs.residentMB, 0},
+			{"CPU", "% of a core", percent(ours), percent(theirs), 0},
+		}))
+}
+
+// both are what the exporter and kube-proxy took on a node.
+func both(m *machine.Machine) ([2]stat, error) {
+	var out [2]stat
+	fs, err := procfs.NewFS(m.Path("/proc"))
+	if err != nil {
+		return out, err
+	}
+	all, err := fs.AllProcs()
+	if err != nil {
+		return out, err
+	}
+	found := [2]bool{}
+	for _, p := range all {
+		comm, err := p.Comm()
+		if err != nil {
+			continue // it has ended
+		}
+		for i, name := range []string{"kproxy-exporter", "kube-proxy"} {
+			if comm == name {
+				if out[i], err = statOf(p); err != nil {
+					return out, err
+				}
+				found[i] = true
+			}
+		}
+	}
+	if found != [2]bool{true, true} {
+		return out, fmt.Errorf("exporter and kube-proxy run: %v", found)
+	}
+	return out, nil
+}
