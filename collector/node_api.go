@@ -55,7 +55,10 @@ func (n *Node) readProxyAPI(ctx context.Context) error {
 		return err
 	}
 	n.forgetAPI(func(k apiKey) bool { return k.kind == cause.KindKubeProxy && k.address != local.Address(t) })
-	n.noteAPI(cause.KindKubeProxy, t, prober.AskAPI(ctx, t, apiTimeout))
+	r := prober.AskAPI(ctx, t, apiTimeout)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.noteAPI(cause.KindKubeProxy, t, r)
 	return nil
 }
 
@@ -66,18 +69,24 @@ func (n *Node) readEndpoints(ctx context.Context) error {
 		return errors.New("the addresses of the API servers are not known yet")
 	}
 	wanted := map[apiKey]bool{}
+	results := make([]prober.APIResult, len(all))
 	var wg sync.WaitGroup
-	for _, t := range all {
+	for i, t := range all {
 		wanted[apiKey{t.Kind, local.Address(t.APITarget)}] = true
 		wg.Go(func() {
 			r := prober.AskAPI(ctx, t.APITarget, apiTimeout-500*time.Millisecond)
 			if r.Class == prober.APIUnauthorized || r.Class == prober.APIForbidden {
 				r.Class, r.Phase, r.Error = prober.APIOK, "", "" // it was asked as nobody: it answers
 			}
-			n.noteAPI(t.Kind, t.APITarget, r)
+			results[i] = r
 		})
 	}
 	wg.Wait()
+	n.mu.Lock()
+	for i, t := range all { // together: they are compared
+		n.noteAPI(t.Kind, t.APITarget, results[i])
+	}
+	n.mu.Unlock()
 	n.forgetAPI(func(k apiKey) bool { return k.kind != cause.KindKubeProxy && !wanted[k] })
 	return nil
 }
@@ -91,12 +100,11 @@ func (n *Node) apiEndpoints() []APIEndpoint {
 	return all
 }
 
+// noteAPI notes an attempt; the caller holds mu.
 func (n *Node) noteAPI(kind string, t prober.APITarget, r prober.APIResult) {
 	if r.Class == prober.APICancelled {
 		return
 	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
 	k := apiKey{kind, local.Address(t)}
 	if n.api[k] == nil {
 		n.api[k] = &apiSeen{}

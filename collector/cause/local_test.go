@@ -291,6 +291,7 @@ func TestNodeBoundaries(t *testing.T) {
 		{"it connects", vip(func(v, _ *APIAddress) { v.Phase = "tls" }), Unknown, ""},
 		{"not asked yet", vip(func(v, _ *APIAddress) { v.Class = "" }), Unknown, ""},
 		{"an API server fails too", vip(func(_, e *APIAddress) { e.Class = "timeout" }), Unknown, ""},
+		{"the API server has just come back", vip(func(_, e *APIAddress) { e.Times = confirmed - 1 }), Unknown, ""},
 		{"no API server is known", func(s *Snapshot) { sickNode["vip_unreachable"]["dataplane"](s); s.Local.API = s.Local.API[:2] }, Unknown, ""},
 		{"an API server fails alone", func(s *Snapshot) { dead(&s.Local.API[2]) }, Inactive, ""},
 		{"nobody was asked", func(s *Snapshot) { s.Local.API = nil }, Unknown, ""},

@@ -7,8 +7,8 @@ var vipUnreachable = Cause{
 		{"dataplane", "Restart the node's kube-proxy pod, which writes all rules anew; if that does not last, look for who else writes rules on the node (nft monitor, iptables-save)."},
 	},
 	Eval: func(*Snapshot) Verdict { return unknown(onlyTheNode) },
-	// The Service kubernetes, which every cluster has: from the same node in the
-	// same minute, by its own address and by that of each API server.
+	// The Service kubernetes, which every cluster has: from the same node at the
+	// same moments, by its own address and by that of each API server.
 	Node: func(s *Snapshot) Verdict {
 		if p := s.Local.Proxy; p == nil || !p.Seen {
 			return unknown("kube-proxy on this node")
@@ -22,7 +22,7 @@ var vipUnreachable = Cause{
 				vip = a
 			case KindEndpoint:
 				behind = append(behind, a.String())
-				all = all && a.Class == APIClassOK
+				all = all && a.Class == APIClassOK && a.Times >= confirmed
 			}
 		}
 		switch {
@@ -31,9 +31,9 @@ var vipUnreachable = Cause{
 		case vip.Class == APIClassOK:
 			return inactive()
 		case len(behind) == 0 || !all:
-			return unknown("an answer from every API server")
+			return unknown("two answers in a row from every API server")
 		case vip.Phase != "connect" || vip.Times < confirmed || s.Now.Sub(vip.Since) < apiRestart:
-			return unknown("two failures to connect to the Service kubernetes, and half a minute between them")
+			return unknown("two failures in a row to connect to the Service kubernetes, over half a minute")
 		}
 		return active(vip.Since, Finding{"dataplane", append([]string{vip.String()}, behind...)})
 	},

@@ -4,6 +4,7 @@ package fault
 import (
 	"context"
 	"fmt"
+	"os"
 	"slices"
 	"time"
 
@@ -211,11 +212,53 @@ func editPodSpec(edit func(*corev1.PodSpec)) func(context.Context, *target) erro
 // editKubeProxyConfig changes the configuration file, and replaces the node's pod.
 func editKubeProxyConfig(edit func(string) string) func(context.Context, *target) error {
 	return func(ctx context.Context, t *target) error {
-		err := t.editConfig(ctx, func(c *corev1.ConfigMap) { c.Data["config.conf"] = edit(c.Data["config.conf"]) })
-		if err != nil {
+		return t.replaceWith(ctx, "config.conf", edit)
+	}
+}
+
+// replaceWith changes a file of kube-proxy's ConfigMap and replaces the node's
+// pod by one that has it: a kubelet that is busy mounts what it last heard of.
+func (t *target) replaceWith(ctx context.Context, file string, edit func(string) string) error {
+	want := ""
+	if err := t.editConfig(ctx, func(c *corev1.ConfigMap) {
+		want = edit(c.Data[file])
+		c.Data[file] = want
+	}); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, waitReady)
+	defer cancel()
+	for {
+		if err := t.deletePod(ctx); err != nil {
 			return err
 		}
-		return t.deletePod(ctx)
+		got, err := t.awaitMounted(ctx, file)
+		if err != nil || got == want {
+			return err
+		}
+	}
+}
+
+// awaitMounted is the file as the node's new pod has it.
+func (t *target) awaitMounted(ctx context.Context, file string) (string, error) {
+	for {
+		pods, err := t.client.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: "k8s-app=" + name, FieldSelector: "spec.nodeName=" + t.node})
+		if err != nil {
+			return "", err
+		}
+		for _, p := range pods.Items {
+			if p.DeletionTimestamp == nil {
+				b, err := os.ReadFile(t.machine.Path(fmt.Sprintf("/var/lib/kubelet/pods/%s/volumes/kubernetes.io~configmap/%s/%s", p.UID, name, file)))
+				if err == nil {
+					return string(b), nil
+				}
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return "", fmt.Errorf("no new pod has %s: %w", file, ctx.Err())
+		case <-time.After(100 * time.Millisecond):
+		}
 	}
 }
 

@@ -235,16 +235,10 @@ func editConfigOnly(edit func(string) string) func(context.Context, *target) err
 // editKubeconfig changes kube-proxy's access to the API, and replaces the node's pod.
 func editKubeconfig(old, with string) func(context.Context, *target) error {
 	return func(ctx context.Context, t *target) error {
-		err := t.editConfig(ctx, func(c *corev1.ConfigMap) {
-			c.Data["kubeconfig.conf"] = strings.ReplaceAll(c.Data["kubeconfig.conf"], old, with)
-		})
-		if err != nil {
-			return err
-		}
 		if err := t.strategy(ctx, appsv1.OnDeleteDaemonSetStrategyType); err != nil {
 			return err
 		}
-		return t.deletePod(ctx)
+		return t.replaceWith(ctx, "kubeconfig.conf", func(text string) string { return strings.ReplaceAll(text, old, with) })
 	}
 }
 

@@ -108,7 +108,10 @@ var ownFaults = []Fault{
 	},
 	{
 		Name: "vip-rules-gone", Breaks: "somebody removes the rules of the Service kubernetes", OnNode: "vip_unreachable/dataplane",
-		inject: func(_ context.Context, t *target) error {
+		inject: func(ctx context.Context, t *target) error {
+			if err := t.awaitSynced(ctx); err != nil { // or it writes them after us
+				return err
+			}
 			if t.cluster.Mode == "nftables" {
 				_, err := t.machine.Run("nft", "delete element ip kube-proxy service-ips { 10.96.0.1 . tcp . 443 }")
 				return err
@@ -117,6 +120,15 @@ var ownFaults = []Fault{
 			_, err := t.machine.Run("iptables-nft", "-w", "-t", "nat", "-F", "KUBE-SVC-NPX46M4PTMTKRN6Y")
 			return err
 		},
+	},
+	{
+		// kube-proxy 1.37 takes its own rules for somebody else's then, and removes them.
+		Name: "image-without-protocols", Breaks: "the image has no /etc/protocols, and the pod is restarted: each second time no Service has rules, and kube-proxy says that it is well",
+		OnNode: "vip_unreachable/dataplane", Modes: []string{"nftables"},
+		inject: editPodSpec(func(s *corev1.PodSpec) {
+			s.Volumes = append(s.Volumes, corev1.Volume{Name: "none", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/dev/null"}}})
+			s.Containers[0].VolumeMounts = append(s.Containers[0].VolumeMounts, corev1.VolumeMount{Name: "none", MountPath: "/etc/protocols"})
+		}),
 	},
 	{
 		Name: "ip-forward-off", Breaks: "somebody switches the node's forwarding off", OnNode: "prerequisite_missing/sysctl", Within: 2 * time.Minute,
@@ -220,10 +232,25 @@ func giveTable(_ context.Context, t *target) error {
 	return err
 }
 
-// awaitOldEnough waits until the node's kube-proxy has run for a while: what
-// happens at its start is forgiven.
+// awaitSynced waits until the node's kube-proxy has written its rules.
+func (t *target) awaitSynced(ctx context.Context) error {
+	for {
+		out, err := t.machine.Run("/opt/lab/kproxy-lab", "scrape", "--prefix=kubeproxy_sync_proxy_rules_last_timestamp_seconds{", "http://127.0.0.1:10249/metrics")
+		if err == nil && !strings.Contains(out, `"Lines":0`) {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+// awaitOldEnough waits until the node's kube-proxy has run for a while: a change
+// within a minute of one that it heard of may be the one that it heard of.
 func (t *target) awaitOldEnough(ctx context.Context) error {
-	const old = "35"
+	const old = "70"
 	for {
 		out, err := t.machine.Run("sh", "-c", "ps -C kube-proxy -o etimes= | awk '$1 >= "+old+"' | head -n 1")
 		if err != nil || strings.TrimSpace(out) != "" {

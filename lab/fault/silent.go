@@ -117,7 +117,7 @@ var clusterChanges = []Change{
 	restarted("controllers-restarted", "the controller manager and the scheduler end and start again", cluster.ControlPlane, "kube-controller-manager", "kube-scheduler"),
 	restarted("etcd-restarted", "etcd ends and starts again", cluster.ControlPlane, "etcd"),
 	restarted("kubelet-restarted", "a node's kubelet ends and starts again", "", "kubelet"),
-	restarted("containerd-restarted", "a node's container runtime ends and starts again", "", "containerd"),
+	restarted("containerd-restarted", "a node's container runtime and kubelet end and start again, as an upgrade of their packages makes them", "", "containerd", "kubelet"),
 	{
 		Name: "config-rolled-out", Does: "the ConfigMap changes, then the pods are restarted, as one does",
 		Run: func(ctx context.Context, c *cluster.Cluster, node string) error {

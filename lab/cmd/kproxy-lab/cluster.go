@@ -12,6 +12,7 @@ import (
 
 	"github.com/kproxy-exporter/kproxy-exporter/lab/cluster"
 	"github.com/kproxy-exporter/kproxy-exporter/lab/demo"
+	"github.com/kproxy-exporter/kproxy-exporter/lab/exporter"
 )
 
 // binDir is where this binary and all that it starts were built.
@@ -81,6 +82,22 @@ func nodeCommand(app *kingpin.Application, lab *string) (string, func() error) {
 			return err
 		}
 		return c.AddNodes(context.Background(), 1)
+	}
+}
+
+func installCommand(app *kingpin.Application, lab *string) (string, func() error) {
+	cmd := app.Command("install", "Install both roles of the exporter from bin and deploy ('make image' first).")
+	root := cmd.Flag("root", "The repository.").Default(".").String()
+	args := cmd.Flag("node-arg", "An argument more for the node role, --api.interval=3s; may be repeated.").Strings()
+	return cmd.FullCommand(), func() error {
+		c, err := cluster.Open(*lab)
+		if err != nil {
+			return err
+		}
+		if _, _, err := exporter.Install(context.Background(), c, *root); err != nil {
+			return err
+		}
+		return exporter.InstallNode(context.Background(), c, *root, *args...)
 	}
 }
 
