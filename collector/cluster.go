@@ -53,7 +53,7 @@ type API interface {
 // Cluster reads the API and knows what it said last.
 type Cluster struct {
 	view
-	sources
+	sources   sources
 	cfg       Config
 	selectors selectors
 	version   *versionReader
@@ -153,7 +153,7 @@ func (c *Cluster) Run(ctx context.Context) {
 
 // Ready is whether every source has been read once; if not, which lacks.
 func (c *Cluster) Ready() (bool, string) {
-	for _, r := range c.readers {
+	for _, r := range c.sources.readers {
 		if s := r.contact.state(time.Now(), c.cfg.StaleAfter); !s.synced {
 			return false, r.contact.reader
 		}

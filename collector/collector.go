@@ -158,7 +158,7 @@ type readerState struct {
 
 func (c *Cluster) contacts(now time.Time) []readerState {
 	var out []readerState
-	for _, r := range c.readers {
+	for _, r := range c.sources.readers {
 		out = append(out, readerState{name: r.contact.reader, contactState: r.contact.state(now, c.cfg.StaleAfter)})
 	}
 	for _, k := range []*contact{c.version.contact, c.logs.contact} {

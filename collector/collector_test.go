@@ -257,7 +257,7 @@ func TestEmptyWatchIsNoAnswer(t *testing.T) {
 	})
 }
 
-func (c *Cluster) nodesContact() *contact { return c.readers[0].contact }
+func (c *Cluster) nodesContact() *contact { return c.sources.readers[0].contact }
 
 func TestForbiddenReaderIsUnknownNotZero(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

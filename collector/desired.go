@@ -24,14 +24,19 @@ import (
 // desired follows what the API wants of every kube-proxy: the same Services and
 // EndpointSlices, by the same watches.
 type desired struct {
-	sources
-	roots *x509.CertPool
-	seed  maphash.Seed
+	sources sources
+	roots   *x509.CertPool
+	seed    maphash.Seed
 
 	mu sync.Mutex
 	// mu protects following.
-	unheard map[string]unheard       // by IP family
-	servers map[string][]APIEndpoint // the API servers, by EndpointSlice
+	unheard  map[string]unheard       // by IP family
+	servers  map[string][]APIEndpoint // the API servers, by EndpointSlice
+	services map[string]*wantedService
+	// slices are those of a Service, by their own name; changedAt is when one of
+	// them last changed while it was watched.
+	slices    map[string]map[string]*wantedSlice
+	changedAt map[string]time.Time
 }
 
 // unheard are changes of which kube-proxy has not shown that it heard: the first
@@ -56,6 +61,9 @@ type wish struct {
 	// content is a hash of what kube-proxy cannot overlook, by IP family.
 	content map[string]uint64
 	servers []APIEndpoint
+	// service or slice is what it wants.
+	service *wantedService
+	slice   *wantedSlice
 }
 
 // Labels of Services and EndpointSlices that are not for kube-proxy.
@@ -69,6 +77,7 @@ func newDesired(cfg *NodeConfig) *desired {
 	d := &desired{
 		sources: sources{api: cfg.API, logger: cfg.Logger, klog: cfg.Klog}, roots: cfg.Roots, seed: maphash.MakeSeed(),
 		unheard: map[string]unheard{}, servers: map[string][]APIEndpoint{},
+		services: map[string]*wantedService{}, slices: map[string]map[string]*wantedSlice{}, changedAt: map[string]time.Time{},
 	}
 	if cfg.API != nil {
 		only := metav1.ListOptions{LabelSelector: forKubeProxy}
@@ -81,7 +90,7 @@ func newDesired(cfg *NodeConfig) *desired {
 func follow(d *desired, s source, convert func(any) (wish, bool)) {
 	var from *contact
 	add(&d.sources, s, servicePart, convert, func(previous, current *wish) { d.changed(from, previous, current, time.Now()) })
-	from = d.readers[len(d.readers)-1].contact
+	from = d.sources.readers[len(d.sources.readers)-1].contact
 }
 
 func (d *desired) hash(of any) uint64 {
@@ -112,7 +121,7 @@ func (d *desired) convertService(object any) (wish, bool) {
 	if !ok || s.Spec.Type == corev1.ServiceTypeExternalName {
 		return wish{}, false
 	}
-	w := wish{what: "Service " + s.Namespace + "/" + s.Name, content: map[string]uint64{}}
+	w := wish{what: "Service " + s.Namespace + "/" + s.Name, content: map[string]uint64{}, service: wantedServiceOf(s)}
 	for _, ip := range slices.Concat([]string{s.Spec.ClusterIP}, s.Spec.ClusterIPs) {
 		if ip == "" || ip == corev1.ClusterIPNone {
 			continue
@@ -136,7 +145,7 @@ func (d *desired) convertSlice(object any) (wish, bool) {
 	if service == "" || s.AddressType == discoveryv1.AddressTypeFQDN {
 		return wish{}, false
 	}
-	w := wish{what: "EndpointSlice " + s.Namespace + "/" + s.Name}
+	w := wish{what: "EndpointSlice " + s.Namespace + "/" + s.Name, slice: wantedSliceOf(s, service)}
 	if s.Namespace == metav1.NamespaceDefault && service == "kubernetes" {
 		w.servers = apiEndpoints(s, d.roots)
 	}
@@ -163,6 +172,7 @@ func (d *desired) changed(from *contact, previous, current *wish, now time.Time)
 	case current == nil && len(d.servers) > 1: // the last ones are kept: where else to ask
 		delete(d.servers, previous.what)
 	}
+	d.keep(previous, current, synced, now)
 	if !synced {
 		return // nobody knows since when it has been so
 	}

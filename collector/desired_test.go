@@ -47,7 +47,7 @@ func wanting(t *testing.T, objects []runtime.Object, test func(*desired, *fake.C
 		d := newDesired(&NodeConfig{API: fakeAPI{client}, Logger: log.NewNopLogger(), Klog: klog.Background()})
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
-		go func() { d.run(ctx); close(done) }()
+		go func() { d.sources.run(ctx); close(done) }()
 		time.Sleep(2 * late)
 		synctest.Wait()
 		test(d, client)
@@ -126,7 +126,7 @@ func TestUnheard(t *testing.T) {
 func TestUnheardOverAGap(t *testing.T) {
 	wanting(t, []runtime.Object{clusterIP("web", "10.96.0.7")}, func(d *desired, client *fake.Clientset) {
 		last := time.Now()
-		c := d.readers[0].contact
+		c := d.sources.readers[0].contact
 		c.succeeded(time.Second)
 		time.Sleep(10 * time.Minute)
 		c.open(time.Now())
@@ -182,12 +182,12 @@ func TestAPIServers(t *testing.T) {
 		d := newDesired(&NodeConfig{API: fakeAPI{client}, Logger: log.NewNopLogger(), Klog: klog.Background()})
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		go d.run(ctx)
+		go d.sources.run(ctx)
 		if got := servers(d); len(got) != 0 {
 			t.Errorf("nobody answers, and %q", got)
 		}
 		time.Sleep(time.Minute)
-		if s := d.readers[1].contact.state(time.Now(), time.Hour); s.ok || !s.failed {
+		if s := d.sources.readers[1].contact.state(time.Now(), time.Hour); s.ok || !s.failed {
 			t.Errorf("the reader does not fail: %+v", s)
 		}
 	})

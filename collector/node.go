@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/go-kit/log"
+	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/klog/v2"
 
 	"github.com/kproxy-exporter/kproxy-exporter/collector/cause"
@@ -34,6 +35,8 @@ type NodeConfig struct {
 	// APIInterval is how often kube-proxy's own address of the API server is asked.
 	// The others are asked a quarter as often, but as often while it fails.
 	APIInterval time.Duration
+	// Probe says which Services are asked.
+	Probe ProbeConfig
 	// Logger gets one line for each change of a reader's state.
 	Logger log.Logger
 	// Klog is given to client-go.
@@ -53,6 +56,7 @@ type Node struct {
 	cfg     NodeConfig
 	readers []*nodeReader
 	desired *desired
+	probes  *probes // nil if none is asked
 	ports   *prober.Ports
 	// ruleWorlds asks the kernel.
 	ruleWorlds func() (local.RuleWorlds, error)
@@ -132,6 +136,9 @@ func NewNode(cfg NodeConfig) (*Node, error) {
 	}
 	n := &Node{cfg: cfg, desired: newDesired(&cfg), ruleWorlds: local.ReadRuleWorlds, runs: newRunningConfigs(), history: newHistory(), api: map[apiKey]*apiSeen{}, families: map[string]familySeen{}, logErrors: map[string]float64{}}
 	n.ports = prober.NewPorts(prober.PortConfig{Timeout: portTimeout, Rate: portRate, Page: n.runs.page})
+	if cfg.Probe.Interval > 0 {
+		n.probes = newProbes(cfg.Probe, cfg.Name, n.desired, &contact{reader: "probe_targets", what: "what is asked for", logger: cfg.Logger})
+	}
 	n.add("process", processEvery, n.readProcess, nil)
 	n.add("kube_proxy", portsEvery, n.readPorts, nil)
 	n.add("api_kube_proxy", cfg.APIInterval, n.readProxyAPI, n.waitProxyAPI)
@@ -168,7 +175,10 @@ func (n *Node) Run(ctx context.Context) {
 	for _, r := range n.readers {
 		wg.Go(func() { r.run(ctx) })
 	}
-	wg.Go(func() { n.desired.run(ctx) })
+	wg.Go(func() { n.desired.sources.run(ctx) })
+	if n.probes != nil {
+		wg.Go(func() { n.probes.run(ctx) })
+	}
 	wg.Wait()
 }
 
@@ -229,7 +239,18 @@ func (n *Node) Ready() (bool, string) {
 
 // Report judges the node now.
 func (n *Node) Report() Report {
-	return Report{Nodes: []NodeReport{nodeReport(n.snapshot(time.Now()), n.history)}}
+	s := n.snapshot(time.Now())
+	r := nodeReport(s, n.history)
+	r.Probes = probeReports(s.Local.Probes)
+	return Report{Nodes: []NodeReport{r}}
+}
+
+// Collectors are what counts in the client library's way.
+func (n *Node) Collectors() []prometheus.Collector {
+	if n.probes == nil {
+		return nil
+	}
+	return []prometheus.Collector{n.probes.collector()}
 }
 
 func (n *Node) readConntrack(context.Context) error {
@@ -334,6 +355,9 @@ func (n *Node) snapshot(now time.Time) *cause.Snapshot {
 			s.Local.Runtime = nil
 		}
 	}
+	if n.probes != nil {
+		s.Local.Probes = n.probes.snapshot(now)
+	}
 	s.Local.Proxy = n.proxy(now)
 	if s.Local.Proxy != nil && s.Local.Proxy.Seen {
 		s.Expected = &cause.Expected{Yes: true, Reason: cause.ReasonProcess}
@@ -371,6 +395,9 @@ func (n *Node) WriteMetrics(w io.Writer) error {
 	writeVerdicts(e, []verdict{newVerdict(s, &j, n.history)})
 	n.writeProxy(e, s.Local.Proxy)
 	n.writeLogs(e)
+	if n.probes != nil {
+		n.probes.write(e, s.Local.Probes)
+	}
 	return e.end()
 }
 
@@ -384,8 +411,11 @@ func (n *Node) contacts(now time.Time) []readerState {
 	for _, r := range n.readers {
 		note(r.contact)
 	}
-	for _, r := range n.desired.readers {
+	for _, r := range n.desired.sources.readers {
 		note(r.contact)
+	}
+	if n.probes != nil {
+		note(n.probes.contact)
 	}
 	return out
 }

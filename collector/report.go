@@ -25,6 +25,8 @@ type NodeReport struct {
 	Pending bool `json:"-"`
 	// Unknown are the causes that could not be judged.
 	Unknown []string `json:"unknown"`
+	// Probes are the Services that are asked from the node, by the node role.
+	Probes []ProbeReport `json:"probes,omitempty"`
 }
 
 // States of a node in one word: a closed set.

@@ -53,7 +53,7 @@ func large(b *testing.B, nodes int) *Cluster {
 			b.Fatal(err)
 		}
 	}
-	for _, r := range c.readers {
+	for _, r := range c.sources.readers {
 		r.contact.succeeded(time.Second)
 	}
 	page, err := os.ReadFile("testdata/configz.json")

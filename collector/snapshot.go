@@ -195,7 +195,7 @@ func (c *view) config(fresh bool) (_ *cause.Config, replaced string) {
 // good as the worst of its readers.
 func (c *Cluster) freshParts(now time.Time) map[part]bool {
 	fresh := map[part]bool{nodePart: true, podPart: true, daemonSetPart: true, eventPart: true, configPart: true, servicePart: true}
-	for _, r := range c.readers {
+	for _, r := range c.sources.readers {
 		fresh[r.part] = fresh[r.part] && r.contact.state(now, c.cfg.StaleAfter).fresh
 	}
 	return fresh

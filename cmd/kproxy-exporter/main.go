@@ -15,6 +15,8 @@ import (
 	"github.com/prometheus/common/version"
 	"github.com/prometheus/exporter-toolkit/web/kingpinflag"
 	"k8s.io/klog/v2"
+
+	"github.com/kproxy-exporter/kproxy-exporter/collector"
 )
 
 // commands are the names of the commands.
@@ -45,6 +47,11 @@ func newApp(cfg *config) (*kingpin.Application, commands) {
 	node.Flag("path.procfs", "Where the node's /proc is mounted.").Default("/proc").StringVar(&cfg.node.procPath)
 	node.Flag("path.rootfs", "Where the node's / is mounted.").Default("/").StringVar(&cfg.node.rootPath)
 	node.Flag("api.interval", "How often the API server is asked at kube-proxy's own address; at the others a quarter as often, while all is well.").Default("30s").DurationVar(&cfg.node.apiInterval)
+	node.Flag("probe.interval", "How often each Service that is probed is asked, from this node; 0 for never.").Default("15s").DurationVar(&cfg.node.probeInterval)
+	node.Flag("probe.timeout", "How long an attempt may take; at most half of --probe.interval.").Default("3s").DurationVar(&cfg.node.probeTimeout)
+	node.Flag("probe.service", "A Service to probe beside default/kubernetes, the cluster's DNS, and those with the annotation or label "+collector.ProbeAnnotation+
+		": namespace/name=http:80; may be repeated.").PlaceHolder("NS/NAME=MODULE:PORT").StringsVar(&cfg.node.probeServices)
+	node.Flag("probe.dns-name", "What the cluster's DNS is asked for.").Default("kubernetes.default.svc.cluster.local.").StringVar(&cfg.node.probeName)
 	once := app.Command("diagnose", "Judge once, for a person: exits with 0 if nothing is wrong, 1 if a cause was found, 2 if it could not tell.")
 	once.Flag("node", "Only this node.").StringVar(&cfg.diagnose.node)
 	once.Flag("dump", "Read this directory, written by 'kubectl cluster-info dump --output-directory', instead of a cluster.").StringVar(&cfg.diagnose.dump)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/go-kit/log/level"
@@ -44,6 +45,10 @@ type config struct {
 type nodeConfig struct {
 	name, procPath, rootPath string
 	apiInterval              time.Duration
+
+	probeInterval, probeTimeout time.Duration
+	probeServices               []string
+	probeName                   string
 }
 
 // wrong is what is wrong with the times; empty if nothing is.
@@ -53,6 +58,8 @@ func (c config) wrong() string {
 		return fmt.Sprintf("--ports.interval is %s; it must be 0 or at least 1s", c.ports)
 	case c.node.apiInterval != 0 && c.node.apiInterval < time.Second: // 0: another command
 		return fmt.Sprintf("--api.interval is %s; it must be at least 1s", c.node.apiInterval)
+	case c.node.probeInterval != 0 && (c.node.probeInterval < time.Second || c.node.probeTimeout <= 0 || c.node.probeTimeout > c.node.probeInterval/2):
+		return fmt.Sprintf("--probe.interval is %s and --probe.timeout %s; the first must be 0 or at least 1s, the second more than 0 and at most half of it", c.node.probeInterval, c.node.probeTimeout)
 	case c.staleAfter < time.Second:
 		return fmt.Sprintf("--api.stale-after is %s; it must be at least 1s", c.staleAfter)
 	}
@@ -69,6 +76,9 @@ func run(ctx context.Context, cfg config, l logs, newRole func(config, logs) (ro
 		return err
 	}
 	registry := prometheus.NewRegistry()
+	if counts, ok := r.(counter); ok {
+		registry.MustRegister(counts.Collectors()...)
+	}
 	registry.MustRegister(versioncollector.NewCollector("kproxy"),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	handler, err := newHandler(registry, r, l)
@@ -129,6 +139,15 @@ func newNodeRole(cfg config, l logs) (role, error) {
 		Name: cfg.node.name, ProcPath: cfg.node.procPath, RootPath: cfg.node.rootPath, APIInterval: cfg.node.apiInterval,
 		VIPHost: os.Getenv("KUBERNETES_SERVICE_HOST"), VIPPort: cmp.Or(os.Getenv("KUBERNETES_SERVICE_PORT"), "443"), Logger: l.logger, Klog: l.klog,
 	}
+	services := map[string]string{}
+	for _, text := range cfg.node.probeServices {
+		service, specs, err := collector.ParseProbeFlag(text)
+		if err != nil {
+			return nil, fmt.Errorf("--probe.service: %w", err)
+		}
+		services[service] = strings.TrimSpace(services[service] + " " + specs)
+	}
+	node.Probe = collector.ProbeConfig{Interval: cfg.node.probeInterval, Timeout: cfg.node.probeTimeout, Services: services, DNSName: cfg.node.probeName}
 	if err := giveAPI(&node, cfg.kubeconfig); err != nil {
 		level.Warn(l.logger).Log("msg", "no access to the API: only kube-proxy's own address is asked", "err", err)
 	}

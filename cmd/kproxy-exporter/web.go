@@ -9,6 +9,7 @@ import (
 	"html/template"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"slices"
 
@@ -17,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/common/version"
 	"github.com/prometheus/exporter-toolkit/web"
 
@@ -30,6 +32,9 @@ type role interface {
 	Report() collector.Report
 	WriteMetrics(io.Writer) error
 }
+
+// counter is a role that counts in the client library's way.
+type counter interface{ Collectors() []prometheus.Collector }
 
 //go:embed causes.html
 var causesHTML string
@@ -78,25 +83,52 @@ func text(w http.ResponseWriter, status int, body string) {
 }
 
 // metrics answers with what the role found and then with what the registry
-// holds, which is the process itself, in the text format.
+// holds: the process itself, and what is counted. Native histograms exist in the
+// binary format alone, so who asks for that gets it.
 func metrics(registry prometheus.Gatherer, r role, logError func(...any)) http.HandlerFunc {
-	format := expfmt.NewFormat(expfmt.TypeTextPlain)
-	return func(w http.ResponseWriter, _ *http.Request) {
+	_, counts := r.(counter)
+	return func(w http.ResponseWriter, req *http.Request) {
+		format := expfmt.NegotiateAccept(req.Header, expfmt.DefaultAcceptedFormats()...)
+		if format.FormatType() != expfmt.TypeProtoDelim || !counts {
+			format = expfmt.NewFormat(expfmt.TypeTextPlain)
+		}
 		w.Header().Set("Content-Type", string(format))
-		if err := r.WriteMetrics(w); err != nil {
+		encoder := expfmt.NewEncoder(w, format)
+		if err := writeRole(w, r, format, encoder); err != nil {
 			return // the client has gone
 		}
 		families, err := registry.Gather()
 		if err != nil {
 			logError("msg", "gather the process' own metrics", "err", err)
 		}
-		encoder := expfmt.NewEncoder(w, format)
 		for _, f := range families {
 			if encoder.Encode(f) != nil {
 				return
 			}
 		}
 	}
+}
+
+// writeRole writes what the role found, in a format.
+func writeRole(w io.Writer, r role, format expfmt.Format, encoder expfmt.Encoder) error {
+	if format.FormatType() != expfmt.TypeProtoDelim {
+		return r.WriteMetrics(w)
+	}
+	var text bytes.Buffer
+	if err := r.WriteMetrics(&text); err != nil {
+		return err
+	}
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := parser.TextToMetricFamilies(&text)
+	if err != nil {
+		return err
+	}
+	for _, name := range slices.Sorted(maps.Keys(families)) {
+		if err := encoder.Encode(families[name]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // causes answers with the report, as a page or with ?format=json.

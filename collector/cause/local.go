@@ -24,6 +24,8 @@ type Local struct {
 	// Log is what kube-proxy's newest container says, and Before what the one
 	// before it said; nil if their logs cannot be read, or there is none.
 	Log, Before *Log
+	// Probes are the Services that are asked from this node; nil if none is.
+	Probes []Probe
 	// Needs is what the node and kube-proxy's image have of what it needs.
 	Needs *Needs
 	// Rules are the rule worlds in which kube-proxy's rules were found.

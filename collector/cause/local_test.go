@@ -29,6 +29,7 @@ func healthyLocal() *Snapshot {
 			Inotify:   &Limit{Left: true, Since: began},
 			Runtime:   &Socket{Path: "/run/containerd/containerd.sock", Since: began, Times: 100},
 			Rules:     &RuleWorlds{NFTables: true, Since: began},
+			Probes:    []Probe{probeOf(func(*ProbeRound) {})},
 			Needs:     &Needs{Mode: "nftables", Forwarding: "net/ipv4/ip_forward", NoIPTables: true, NoIPVS: true},
 		},
 	}
@@ -43,6 +44,12 @@ func apiGoes(class, phase string) func(*Snapshot) {
 
 // sickNode makes a node, as it shows itself, sick with the smallest change.
 var sickNode = map[string]map[string]func(*Snapshot){
+	"unexplained": {"probe_failing": func(s *Snapshot) {
+		s.Local.Probes[0] = probeOf(func(r *ProbeRound) {
+			r.VIP = &ProbeAttempt{Address: "10.96.0.9:80", Reason: "timeout"}
+			r.Endpoints = []ProbeAttempt{{Address: "10.1.0.1:80", Node: "n2", Reason: "timeout"}}
+		})
+	}},
 	"prerequisite_missing": {
 		"binary": func(s *Snapshot) { s.Local.Needs.Programs = []string{"mode nftables needs nft"} },
 		"sysctl": func(s *Snapshot) { s.Local.Needs.NoForwarding = now.Add(-forwardingLate) },
@@ -295,6 +302,30 @@ func TestNodeBoundaries(t *testing.T) {
 		{"no API server is known", func(s *Snapshot) { sickNode["vip_unreachable"]["dataplane"](s); s.Local.API = s.Local.API[:2] }, Unknown, ""},
 		{"an API server fails alone", func(s *Snapshot) { dead(&s.Local.API[2]) }, Inactive, ""},
 		{"nobody was asked", func(s *Snapshot) { s.Local.API = nil }, Unknown, ""},
+		{"there is no kube-proxy", neverSeen, Unknown, ""},
+		{"a Service that is probed fails alone", func(s *Snapshot) {
+			s.Local.Probes = []Probe{probeOf(func(r *ProbeRound) { r.VIP.OK, r.VIP.Reason = false, "timeout" })}
+		}, Active, "dataplane"},
+		{"a Service that is probed fails with its endpoints", func(s *Snapshot) {
+			s.Local.Probes = []Probe{probeOf(func(r *ProbeRound) {
+				r.VIP.OK, r.Endpoints[0].OK, r.Endpoints[1].OK = false, false, false
+			})}
+		}, Inactive, ""},
+	})
+	atNodeBoundary(t, unexplained, []boundary{
+		{"it is clear whose fault it is", func(s *Snapshot) {
+			s.Local.Probes = []Probe{probeOf(func(r *ProbeRound) {
+				r.VIP.OK, r.Endpoints[0].OK, r.Endpoints[1].OK = false, false, false
+			})}
+		}, Inactive, ""},
+		{"once only", func(s *Snapshot) {
+			sickNode["unexplained"]["probe_failing"](s)
+			s.Local.Probes[0].Rounds = s.Local.Probes[0].Rounds[1:]
+		}, Inactive, ""},
+		{"only an endpoint is silent", func(s *Snapshot) {
+			s.Local.Probes = []Probe{probeOf(func(r *ProbeRound) { r.Endpoints[0].OK, r.Endpoints[0].Answered = false, false })}
+		}, Inactive, ""},
+		{"nothing is asked", func(s *Snapshot) { s.Local.Probes = nil }, Unknown, ""},
 		{"there is no kube-proxy", neverSeen, Unknown, ""},
 	})
 	atNodeBoundary(t, portConflict, []boundary{

@@ -15,6 +15,19 @@ var unexplained = Cause{
 	Residual: true,
 	Details: []Detail{
 		{"unhealthy", "Look at the pod (kubectl -n kube-system describe pod, logs), and report what it was: the exporter should have known."},
+		{"probe_failing", "A Service does not answer from this node and nobody can tell whose fault that is: see on /causes where it was sent, and ask its endpoints from here."},
+	},
+	Node: func(s *Snapshot) Verdict {
+		if p := s.Local.Proxy; p == nil || !p.Seen || s.Local.Probes == nil {
+			return unknown("Services that are asked from this node")
+		}
+		for i := range s.Local.Probes {
+			p := &s.Local.Probes[i]
+			if v, evidence := JudgeProbe(p, s.Local.Probes); v == ProbeUnknown && p.fails() {
+				return active(p.Rounds[0].At, Finding{"probe_failing", append([]string{"Service " + p.Name}, evidence...)})
+			}
+		}
+		return inactive()
 	},
 	Eval: func(s *Snapshot) Verdict {
 		switch healthy(s) {

@@ -1,0 +1,223 @@
+package cause
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// ProbeVerdict says whose fault it is if a Service does not answer: a closed set.
+type ProbeVerdict string
+
+// The verdicts. The zero value is the safe one.
+const (
+	ProbeUnknown     ProbeVerdict = ""
+	ProbeOK          ProbeVerdict = "ok"
+	ProbeNoEndpoints ProbeVerdict = "no_endpoints" // nothing stands behind it: nobody's fault here
+	ProbeDataplane   ProbeVerdict = "dataplane"    // the rules on this node
+	ProbeBackend     ProbeVerdict = "backend"      // what stands behind it
+	ProbeNetwork     ProbeVerdict = "network"      // the way from this node to it
+)
+
+// ProbeVerdicts are those that are named.
+var ProbeVerdicts = []ProbeVerdict{ProbeOK, ProbeNoEndpoints, ProbeDataplane, ProbeBackend, ProbeNetwork}
+
+// Probe is a port of a Service as this node finds it.
+type Probe struct {
+	// Name is "namespace/name:port module".
+	Name string
+	// Rounds are the newest two, the newest last.
+	Rounds []ProbeRound
+}
+
+// ProbeRound are attempts of one moment.
+type ProbeRound struct {
+	At time.Time
+	// Listed is how many endpoints the Service had then.
+	Listed int
+	// Changing says that they had changed shortly before: kube-proxy may be
+	// writing.
+	Changing bool
+	// VIP and NodePort are nil if they were not asked.
+	VIP, NodePort *ProbeAttempt
+	Endpoints     []ProbeAttempt
+}
+
+// ProbeAttempt is one attempt.
+type ProbeAttempt struct {
+	Address string
+	// Node is the endpoint's.
+	Node string
+	OK   bool
+	// Answered says that somebody there said something, good or bad.
+	Answered bool
+	// Local says that this node could not even try.
+	Local         bool
+	Reason, Error string
+	// Backend is where the kernel sent it; empty if that is not known. Listed says
+	// that it is an endpoint of the Service.
+	Backend string
+	Listed  bool
+}
+
+func (a *ProbeAttempt) String() string {
+	if a.OK {
+		return a.Address + " answers"
+	}
+	to := ""
+	if a.Backend != "" {
+		to = ", sent to " + a.Backend
+		if !a.Listed {
+			to += ", which is no endpoint of it"
+		}
+	}
+	return fmt.Sprintf("%s: %s%s: %s", a.Address, a.Reason, to, quote(a.Error))
+}
+
+// reached is what this node reached lately, by all its probes.
+type reached struct {
+	answered map[string]bool // nodes of which an endpoint said something
+	silent   map[string]bool // endpoints that said nothing
+}
+
+func reach(probes []Probe) reached {
+	out := reached{map[string]bool{}, map[string]bool{}}
+	for _, p := range probes {
+		for _, r := range p.Rounds {
+			for i := range r.Endpoints {
+				switch e := &r.Endpoints[i]; {
+				case e.Answered:
+					out.answered[e.Node] = true
+				case !e.Local:
+					out.silent[e.Address] = true
+				}
+			}
+		}
+	}
+	return out
+}
+
+// JudgeProbe judges what both of a probe's newest rounds say alike; a single
+// failure says nothing yet. The evidence is the newest round's.
+func JudgeProbe(p *Probe, all []Probe) (ProbeVerdict, []string) {
+	if len(p.Rounds) == 0 {
+		return ProbeUnknown, nil
+	}
+	seen := reach(all)
+	newest := &p.Rounds[len(p.Rounds)-1]
+	v := newest.judge(seen)
+	if v == ProbeOK || v == ProbeNoEndpoints {
+		return v, newest.evidence()
+	}
+	if len(p.Rounds) < 2 || p.Rounds[0].judge(seen) != v {
+		return ProbeUnknown, newest.evidence()
+	}
+	return v, newest.evidence()
+}
+
+// fails is whether the Service's own address failed in both of the newest
+// rounds, without a reason to wait for more.
+func (p *Probe) fails() bool {
+	failing := func(r ProbeRound) bool {
+		return r.Listed > 0 && !r.Changing && r.VIP != nil && !r.VIP.OK && !r.VIP.Local
+	}
+	return len(p.Rounds) == 2 && failing(p.Rounds[0]) && failing(p.Rounds[1])
+}
+
+func (r *ProbeRound) judge(seen reached) ProbeVerdict {
+	failing := func(a *ProbeAttempt) bool { return a != nil && !a.OK }
+	deadEnds := slices.IndexFunc(r.Endpoints, func(e ProbeAttempt) bool { return !e.OK })
+	switch {
+	case r.VIP == nil && r.NodePort == nil:
+		return ProbeUnknown
+	case r.Listed == 0:
+		return ProbeNoEndpoints
+	case !failing(r.VIP) && !failing(r.NodePort) && deadEnds < 0:
+		return ProbeOK
+	case r.Changing, failing(r.VIP) && r.VIP.Local, slices.ContainsFunc(r.Endpoints, func(e ProbeAttempt) bool { return e.Local }):
+		return ProbeUnknown
+	case failing(r.VIP):
+		return r.judgeVIP(seen)
+	case deadEnds >= 0:
+		// The Service answered this time, by another endpoint.
+		return r.Endpoints[deadEnds].whose(seen)
+	default:
+		return ProbeDataplane // only the node's port fails
+	}
+}
+
+// judgeVIP judges a Service that failed.
+func (r *ProbeRound) judgeVIP(seen reached) ProbeVerdict {
+	if b := r.VIP.Backend; b != "" {
+		if !r.VIP.Listed {
+			return ProbeDataplane // it was sent to nobody who stands behind it
+		}
+		i := slices.IndexFunc(r.Endpoints, func(e ProbeAttempt) bool { return e.Address == b })
+		switch {
+		case i < 0:
+			return ProbeUnknown
+		case !r.Endpoints[i].OK:
+			return r.Endpoints[i].whose(seen)
+		}
+		return ProbeDataplane
+	}
+	var whose ProbeVerdict
+	for i := range r.Endpoints {
+		e := &r.Endpoints[i]
+		v := ProbeOK
+		if !e.OK {
+			v = e.whose(seen)
+		}
+		if i > 0 && v != whose {
+			return ProbeUnknown // it depends on which one was hit
+		}
+		whose = v
+	}
+	if whose == ProbeOK {
+		return ProbeDataplane
+	}
+	return whose
+}
+
+// whose fault it is that an endpoint does not answer: one that says something is
+// reached; of one that is silent another on its node may tell.
+func (a *ProbeAttempt) whose(seen reached) ProbeVerdict {
+	switch {
+	case a.Answered:
+		return ProbeBackend
+	case a.Node == "":
+		return ProbeUnknown
+	case seen.answered[a.Node]:
+		return ProbeBackend
+	case len(seen.silent) > 1:
+		return ProbeNetwork // nobody on that node answers, and it is not one alone
+	}
+	return ProbeUnknown
+}
+
+func (r *ProbeRound) evidence() []string {
+	var out []string
+	for _, a := range []*ProbeAttempt{r.VIP, r.NodePort} {
+		if a != nil {
+			out = append(out, a.String())
+		}
+	}
+	for i := range r.Endpoints {
+		out = append(out, "endpoint "+r.Endpoints[i].String())
+	}
+	if len(out) > 0 {
+		out[0] += " " + stamp(r.At)
+	}
+	return out
+}
+
+// dataplane are the probes of which the rules on this node are at fault.
+func dataplane(s *Snapshot) (evidence []string) {
+	for i := range s.Local.Probes {
+		if v, why := JudgeProbe(&s.Local.Probes[i], s.Local.Probes); v == ProbeDataplane {
+			evidence = append(evidence, "Service "+s.Local.Probes[i].Name+": "+strings.Join(why, "; "))
+		}
+	}
+	return evidence
+}

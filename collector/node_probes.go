@@ -1,0 +1,255 @@
+package collector
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/kproxy-exporter/kproxy-exporter/collector/cause"
+	"github.com/kproxy-exporter/kproxy-exporter/collector/local"
+	"github.com/kproxy-exporter/kproxy-exporter/prober"
+)
+
+// ProbeConfig says which Services are asked from the node, and how.
+type ProbeConfig struct {
+	// Interval is how often each is asked; none is if it is 0. Timeout is that of
+	// an attempt.
+	Interval, Timeout time.Duration
+	// Services are asked beside those that say so themselves: namespace/name to
+	// what ProbeAnnotation would say.
+	Services map[string]string
+	// DNSName is what the cluster's DNS is asked for, with a dot at the end.
+	DNSName string
+}
+
+// probes asks Services and keeps what became of it.
+type probes struct {
+	cfg     ProbeConfig
+	node    string
+	desired *desired
+	asker   *prober.Services
+	metrics *prober.ServiceMetrics
+	// contact notes whether what is asked for can be.
+	contact *contact
+	// source is the own address towards another; backend where the kernel sends
+	// what goes to one.
+	source  func(netip.Addr) netip.Addr
+	backend func(own, to netip.AddrPort, udp bool) (netip.AddrPort, bool)
+
+	mu sync.Mutex
+	// mu protects following.
+	rounds map[prober.TargetKey][]*prober.Round // the newest two, the newest last
+	seen   map[prober.TargetKey]map[netip.AddrPort]time.Time
+}
+
+// seenWindow is how long a backend counts as one that answers through a VIP.
+const seenWindow = 10 * time.Minute
+
+func newProbes(cfg ProbeConfig, node string, d *desired, logger *contact) *probes {
+	p := &probes{
+		cfg: cfg, node: node, desired: d, metrics: prober.NewServiceMetrics(node), contact: logger,
+		rounds: map[prober.TargetKey][]*prober.Round{}, seen: map[prober.TargetKey]map[netip.AddrPort]time.Time{},
+	}
+	p.source = func(netip.Addr) netip.Addr { return netip.Addr{} }
+	if b, err := local.NewBackends(); err == nil {
+		p.source, p.backend = b.Source, b.Of
+	}
+	p.asker = prober.NewServices(prober.ServiceConfig{Interval: cfg.Interval, Timeout: cfg.Timeout, Backend: p.backend, Note: p.note})
+	return p
+}
+
+// run asks until the context ends.
+func (p *probes) run(ctx context.Context) { p.asker.Run(ctx, p.targets) }
+
+// targets are those that are asked now.
+func (p *probes) targets() []prober.ServiceTarget {
+	out, wrong := p.desired.plan(p.cfg.Services, p.node, p.source, p.cfg.DNSName)
+	if len(wrong) > 0 {
+		slices.SortFunc(wrong, func(a, b error) int { return compareText(a, b) })
+		p.contact.failed(errors.Join(wrong...))
+	} else {
+		p.contact.succeeded(0)
+	}
+	now := map[prober.TargetKey]bool{}
+	for i := range out {
+		now[out[i].Key()] = true
+	}
+	p.metrics.Keep(now)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for k := range p.rounds {
+		if !now[k] {
+			delete(p.rounds, k)
+			delete(p.seen, k)
+		}
+	}
+	return out
+}
+
+func compareText(a, b error) int {
+	if a.Error() < b.Error() {
+		return -1
+	}
+	return 1
+}
+
+func (p *probes) note(r *prober.Round) {
+	p.metrics.Note(r)
+	k := r.Target.Key()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.rounds[k] = append(p.rounds[k], r)
+	p.rounds[k] = p.rounds[k][max(0, len(p.rounds[k])-2):]
+	if a := r.Attempt(prober.PathVIP); a != nil && a.OK() && a.Backend.IsValid() {
+		if p.seen[k] == nil {
+			p.seen[k] = map[netip.AddrPort]time.Time{}
+		}
+		p.seen[k][a.Backend] = r.At
+	}
+	for b, at := range p.seen[k] {
+		if r.At.Sub(at) > seenWindow {
+			delete(p.seen[k], b)
+		}
+	}
+}
+
+// snapshot are the probes whose newest round still counts.
+func (p *probes) snapshot(now time.Time) []cause.Probe {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var out []cause.Probe
+	for _, k := range p.keys() {
+		rounds := p.rounds[k]
+		if now.Sub(rounds[len(rounds)-1].At) > believed*p.cfg.Interval+p.cfg.Timeout {
+			continue
+		}
+		one := cause.Probe{Name: k.String()}
+		for _, r := range rounds {
+			one.Rounds = append(one.Rounds, roundOf(r))
+		}
+		out = append(out, one)
+	}
+	return out
+}
+
+// keys are in order; the caller holds mu.
+func (p *probes) keys() []prober.TargetKey {
+	out := make([]prober.TargetKey, 0, len(p.rounds))
+	for k := range p.rounds {
+		out = append(out, k)
+	}
+	slices.SortFunc(out, prober.TargetKey.Compare)
+	return out
+}
+
+func roundOf(r *prober.Round) cause.ProbeRound {
+	out := cause.ProbeRound{At: r.At, Listed: len(r.Target.Endpoints), Changing: !r.Target.Changed.IsZero() && r.At.Sub(r.Target.Changed) < settling}
+	for i := range r.Attempts {
+		a := &r.Attempts[i]
+		one := cause.ProbeAttempt{
+			Address: a.Address.String(), Node: a.Node, OK: a.OK(), Answered: a.Answered(), Reason: string(a.Reason), Error: a.Error,
+			Local: a.Reason == prober.ReasonLocal || a.Reason == prober.ReasonPanic,
+		}
+		if a.Backend.IsValid() {
+			one.Backend = a.Backend.String()
+			one.Listed = slices.ContainsFunc(r.Target.Endpoints, func(e prober.Endpoint) bool { return e.Address == a.Backend })
+		}
+		switch a.Path {
+		case prober.PathVIP:
+			out.VIP = &one
+		case prober.PathNodePort:
+			out.NodePort = &one
+		case prober.PathEndpoint:
+			out.Endpoints = append(out.Endpoints, one)
+		}
+	}
+	return out
+}
+
+// ProbeReport is a Service as this node finds it.
+type ProbeReport struct {
+	Service string `json:"service"`
+	// Verdict is ok, no_endpoints, dataplane, backend, network or unknown.
+	Verdict  string   `json:"verdict"`
+	Evidence []string `json:"evidence"`
+}
+
+func probeReports(all []cause.Probe) []ProbeReport {
+	var out []ProbeReport
+	for i := range all {
+		v, evidence := cause.JudgeProbe(&all[i], all)
+		if v == cause.ProbeUnknown {
+			v = "unknown"
+		}
+		out = append(out, ProbeReport{all[i].Name, string(v), evidence})
+	}
+	return out
+}
+
+var (
+	targetLabels = []string{"ip_family", "module", "node", "port", "service"}
+	probeVerdict = family{"kproxy_probe_verdict",
+		"1 for whose fault it is if a Service does not answer from this node: ok, no_endpoints, dataplane (the rules here), backend or network; no sample while unknown.",
+		append(slices.Clone(targetLabels), "verdict")}
+	backendsSeen     = family{"kproxy_probe_backends_seen", "How many endpoints answered through the Service's address in the last ten minutes.", targetLabels}
+	backendsExpected = family{"kproxy_probe_backends_expected", "How many endpoints may answer through the Service's address.", targetLabels}
+)
+
+func (p *probes) write(e *exposition, all []cause.Probe) {
+	p.mu.Lock()
+	keys := p.keys()
+	type count struct{ seen, expected int }
+	counts := map[string]count{}
+	values := map[string][]string{}
+	for _, k := range keys {
+		rounds := p.rounds[k]
+		t := rounds[len(rounds)-1].Target
+		c := count{expected: len(t.Endpoints)}
+		for b := range p.seen[k] {
+			if slices.ContainsFunc(t.Endpoints, func(e prober.Endpoint) bool { return e.Address == b }) {
+				c.seen++
+			}
+		}
+		name := k.String()
+		if t.Sticky {
+			c.expected = min(c.expected, 1)
+		}
+		counts[name] = c
+		l := k.Labels()
+		values[name] = []string{l[3], l[2], p.node, l[1], l[0]}
+	}
+	known := p.backend != nil
+	p.mu.Unlock()
+	if known {
+		for _, f := range []struct {
+			family *family
+			value  func(count) int
+		}{{&backendsExpected, func(c count) int { return c.expected }}, {&backendsSeen, func(c count) int { return c.seen }}} {
+			e.begin(f.family)
+			for i := range all {
+				if v, ok := values[all[i].Name]; ok {
+					e.sample(float64(f.value(counts[all[i].Name])), v...)
+				}
+			}
+		}
+	}
+	e.begin(&probeVerdict)
+	for i := range all {
+		verdict, _ := cause.JudgeProbe(&all[i], all)
+		labels, ok := values[all[i].Name]
+		if verdict == cause.ProbeUnknown || !ok {
+			continue
+		}
+		for _, v := range cause.ProbeVerdicts {
+			e.sample(number(v == verdict), append(slices.Clone(labels), string(v))...)
+		}
+	}
+}
+
+// collector counts the rounds.
+func (p *probes) collector() prometheus.Collector { return p.metrics }

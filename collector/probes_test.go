@@ -1,0 +1,261 @@
+package collector
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes/fake"
+
+	"github.com/go-kit/log"
+
+	"github.com/kproxy-exporter/kproxy-exporter/collector/cause"
+	"github.com/kproxy-exporter/kproxy-exporter/prober"
+)
+
+func TestParseProbes(t *testing.T) {
+	got, err := parseProbeSpecs("http:web/nodeport, tcp:8443 dns")
+	want := []probeSpec{{prober.ModuleHTTP, "web", true}, {prober.ModuleTCP, "8443", false}, {prober.ModuleDNS, "", false}}
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("%+v %v", got, err)
+	}
+	for _, bad := range []string{"", " , ", "icmp", "http://x", "tcp:80 nothing"} {
+		if got, err := parseProbeSpecs(bad); err == nil {
+			t.Errorf("%q is %+v", bad, got)
+		}
+	}
+	if service, specs, err := ParseProbeFlag("default/web=http:80 tcp"); err != nil || service != "default/web" || specs != "http:80 tcp" {
+		t.Errorf("%q %q %v", service, specs, err)
+	}
+	for _, bad := range []string{"", "web=http", "/web=http", "default/=http", "a/b/c=http", "default/web", "default/web=", "default/web=ping"} {
+		if _, _, err := ParseProbeFlag(bad); err == nil {
+			t.Errorf("%q is taken", bad)
+		}
+	}
+}
+
+// planned are the targets as text.
+func planned(d *desired, flags map[string]string) (out, wrong []string) {
+	own := func(to netip.Addr) netip.Addr {
+		if to.Is6() {
+			return netip.MustParseAddr("fd02::1")
+		}
+		return netip.MustParseAddr("10.0.0.11")
+	}
+	targets, errs := d.plan(flags, "n1", own, "x.")
+	for _, t := range targets {
+		text := t.Key().String() + " " + t.VIP.String()
+		if t.NodePort.IsValid() {
+			text += " " + t.NodePort.String()
+		}
+		for _, e := range t.Endpoints {
+			text += " " + e.Address.String() + "@" + e.Node
+		}
+		out = append(out, text)
+	}
+	for _, e := range errs {
+		wrong = append(wrong, e.Error())
+	}
+	return out, wrong
+}
+
+func TestPlan(t *testing.T) {
+	service := func(name string, change func(*corev1.Service)) *corev1.Service {
+		s := clusterIP(name, "10.96.0.7")
+		s.Annotations = map[string]string{ProbeAnnotation: "http"}
+		change(s)
+		return s
+	}
+	slice := func(change func(*discoveryv1.EndpointSlice)) *discoveryv1.EndpointSlice {
+		s := endpointSlice("web", "10.1.0.1", "10.1.1.1")
+		s.Ports = []discoveryv1.EndpointPort{{Name: new(""), Port: new(int32(8080))}}
+		s.Endpoints[0].NodeName, s.Endpoints[1].NodeName = new("n1"), new("n2")
+		change(s)
+		return s
+	}
+	same := func(*discoveryv1.EndpointSlice) {}
+	const prefix = "default/web:80 http IPv4 10.96.0.7:80"
+	for _, tc := range []struct {
+		name    string
+		objects []runtime.Object
+		want    []string
+	}{
+		{"by its annotation", []runtime.Object{service("web", func(*corev1.Service) {}), slice(same)}, []string{prefix + " 10.1.0.1:8080@n1 10.1.1.1:8080@n2"}},
+		{"by its label", []runtime.Object{service("web", func(s *corev1.Service) {
+			s.Annotations, s.Labels = nil, map[string]string{ProbeAnnotation: "http"}
+		}), slice(same)}, []string{prefix + " 10.1.0.1:8080@n1 10.1.1.1:8080@n2"}},
+		{"not at all", []runtime.Object{service("web", func(s *corev1.Service) { s.Annotations = nil }), slice(same)}, nil},
+		{"headless", []runtime.Object{service("web", func(s *corev1.Service) { s.Spec.ClusterIP, s.Spec.ClusterIPs = "None", []string{"None"} }), slice(same)}, nil},
+		{"only the node's own", []runtime.Object{service("web", func(s *corev1.Service) {
+			s.Spec.InternalTrafficPolicy = new(corev1.ServiceInternalTrafficPolicyLocal)
+		}), slice(same)}, []string{prefix + " 10.1.0.1:8080@n1"}},
+		{"the node's port", []runtime.Object{service("web", func(s *corev1.Service) {
+			s.Annotations[ProbeAnnotation] = "http:80/nodeport"
+			s.Spec.Ports[0].NodePort = 30080
+		}), slice(same)}, []string{prefix + " 10.0.0.11:30080 10.1.0.1:8080@n1 10.1.1.1:8080@n2"}},
+		{"the node's port, which leads to nobody here", []runtime.Object{service("web", func(s *corev1.Service) {
+			s.Annotations[ProbeAnnotation], s.Spec.Ports[0].NodePort = "http:80/nodeport", 30080
+			s.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal
+		}), slice(func(s *discoveryv1.EndpointSlice) { s.Endpoints = s.Endpoints[1:] })}, []string{prefix + " 10.1.1.1:8080@n2"}},
+		{"not ready", []runtime.Object{service("web", func(*corev1.Service) {}), slice(func(s *discoveryv1.EndpointSlice) {
+			s.Endpoints[0].Conditions.Ready = new(false)
+		})}, []string{prefix + " 10.1.1.1:8080@n2"}},
+		{"all end, and one still serves", []runtime.Object{service("web", func(*corev1.Service) {}), slice(func(s *discoveryv1.EndpointSlice) {
+			for i := range s.Endpoints {
+				s.Endpoints[i].Conditions = discoveryv1.EndpointConditions{Ready: new(false), Serving: new(i == 1), Terminating: new(true)}
+			}
+		})}, []string{prefix + " 10.1.1.1:8080@n2"}},
+		{"nobody", []runtime.Object{service("web", func(*corev1.Service) {})}, []string{prefix}},
+		{"addresses that nobody may make a node ask", []runtime.Object{service("web", func(*corev1.Service) {}), slice(func(s *discoveryv1.EndpointSlice) {
+			s.Endpoints[0].Addresses, s.Endpoints[1].Addresses = []string{"169.254.169.254", "127.0.0.1", "0.0.0.0"}, []string{"224.0.0.1", "100.100.100.200", "not-one", "10.1.1.1"}
+		})}, []string{prefix + " 10.1.1.1:8080@n2"}},
+		{"the port of another name", []runtime.Object{service("web", func(*corev1.Service) {}), slice(func(s *discoveryv1.EndpointSlice) { s.Ports[0].Name = new("other") })}, []string{prefix}},
+		{"both families", []runtime.Object{service("web", func(s *corev1.Service) { s.Spec.ClusterIPs = append(s.Spec.ClusterIPs, "fd00::7") }), slice(same),
+			func() runtime.Object {
+				s := slice(func(s *discoveryv1.EndpointSlice) {
+					s.Name, s.AddressType = "six", discoveryv1.AddressTypeIPv6
+					s.Endpoints = []discoveryv1.Endpoint{{Addresses: []string{"fd01::1"}, NodeName: new("n2")}, {Addresses: []string{"fe80::1"}}, {Addresses: []string{"::ffff:10.1.0.9"}}, {Addresses: []string{"fd00:ec2::254"}}}
+				})
+				return s
+			}()},
+			[]string{prefix + " 10.1.0.1:8080@n1 10.1.1.1:8080@n2", "default/web:80 http IPv6 [fd00::7]:80 [fd01::1]:8080@n2"}},
+		{"by itself: kubernetes and the cluster's DNS", []runtime.Object{
+			clusterIP("kubernetes", "10.96.0.1"),
+			func() runtime.Object {
+				s := clusterIP("dns", "10.96.0.10")
+				s.Labels = map[string]string{"k8s-app": "kube-dns"}
+				s.Spec.Ports = []corev1.ServicePort{{Name: "dns", Port: 53, Protocol: corev1.ProtocolUDP}, {Name: "dns-tcp", Port: 53, Protocol: corev1.ProtocolTCP}}
+				return s
+			}()},
+			[]string{"default/dns:53 dns IPv4 10.96.0.10:53", "default/dns:53 dns_tcp IPv4 10.96.0.10:53", "default/kubernetes:80 https IPv4 10.96.0.1:80"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			wanting(t, tc.objects, func(d *desired, _ *fake.Clientset) {
+				if got, wrong := planned(d, nil); !slices.Equal(got, tc.want) || len(wrong) > 0 {
+					t.Errorf("%q %q, want %q", got, wrong, tc.want)
+				}
+			})
+		})
+	}
+}
+
+// What is asked for and cannot be is said, and takes nothing else away; what
+// changes is followed.
+func TestPlanChanges(t *testing.T) {
+	bad := clusterIP("bad", "10.96.0.8")
+	bad.Annotations = map[string]string{ProbeAnnotation: "http:none tcp"}
+	worse := clusterIP("worse", "10.96.0.9")
+	worse.Annotations = map[string]string{ProbeAnnotation: "ping"}
+	wanting(t, []runtime.Object{bad, worse, clusterIP("web", "10.96.0.7"), endpointSlice("web", "10.1.0.1")}, func(d *desired, client *fake.Clientset) {
+		got, wrong := planned(d, map[string]string{"default/web": "tcp:80"})
+		if want := []string{"default/bad:80 tcp IPv4 10.96.0.8:80", "default/web:80 tcp IPv4 10.96.0.7:80"}; !slices.Equal(got, want) {
+			t.Errorf("%q, want %q", got, want)
+		}
+		if len(wrong) != 2 || !strings.Contains(strings.Join(wrong, " "), `no port "none"`) || !strings.Contains(strings.Join(wrong, " "), `no module "ping"`) {
+			t.Errorf("it says %q", wrong)
+		}
+		changed := func() time.Time {
+			t.Helper()
+			targets, _ := d.plan(map[string]string{"default/web": "tcp:80"}, "n1", nil, "x.")
+			return targets[1].Changed
+		}
+		if at := changed(); !at.IsZero() {
+			t.Errorf("nothing has changed since it is known, and it changed %v", at)
+		}
+		if err := client.DiscoveryV1().EndpointSlices("default").Delete(t.Context(), "web-x", metav1.DeleteOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		if at := changed(); time.Since(at) != time.Second {
+			t.Errorf("it changed %v", at)
+		}
+		for _, name := range []string{"bad", "worse", "web"} {
+			if err := client.CoreV1().Services("default").Delete(t.Context(), name, metav1.DeleteOptions{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(time.Second)
+		if got, wrong := planned(d, nil); len(got)+len(wrong)+len(d.services)+len(d.slices) != 0 {
+			t.Errorf("what is gone is planned: %q %q", got, wrong)
+		}
+	})
+}
+
+// What two rounds say becomes a cause, a verdict and counts.
+func TestNodeProbes(t *testing.T) {
+	n, err := NewNode(NodeConfig{Name: "n1", ProcPath: t.TempDir(), RootPath: t.TempDir(), APIInterval: time.Minute, Logger: log.NewNopLogger(),
+		Probe: ProbeConfig{Interval: 10 * time.Second, Timeout: time.Second}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := n.probes
+	p.backend = func(netip.AddrPort, netip.AddrPort, bool) (netip.AddrPort, bool) { return netip.AddrPort{}, false }
+	a, b := netip.MustParseAddrPort("10.1.0.1:80"), netip.MustParseAddrPort("10.1.0.2:80")
+	target := &prober.ServiceTarget{Service: "default/web", Port: 80, Module: prober.ModuleHTTP, VIP: netip.MustParseAddrPort("10.96.0.7:80"), Endpoints: []prober.Endpoint{{Address: a, Node: "n1"}, {Address: b, Node: "n2"}}}
+	note := func(vip prober.Reason, backend netip.AddrPort) {
+		p.note(&prober.Round{Target: target, At: time.Now(), Attempts: []prober.Attempt{
+			{Path: prober.PathEndpoint, Address: a, Node: "n1", Reason: prober.ReasonOK}, {Path: prober.PathVIP, Address: target.VIP, Reason: vip, Backend: backend},
+		}})
+	}
+	expect := func(want cause.ProbeVerdict, seen string) {
+		t.Helper()
+		all := p.snapshot(time.Now())
+		var out strings.Builder
+		e := newExposition(&out)
+		p.write(e, all)
+		if err := e.end(); err != nil {
+			t.Fatal(err)
+		}
+		const labels = `{ip_family="IPv4",module="http",node="n1",port="80",service="default/web"`
+		if text := "kproxy_probe_verdict" + labels + `,verdict="` + string(want) + `"} 1`; !strings.Contains(out.String(), text) {
+			t.Errorf("it does not say %s:\n%s", text, out.String())
+		}
+		for _, text := range []string{"kproxy_probe_backends_expected" + labels + "} 2", "kproxy_probe_backends_seen" + labels + "} " + seen} {
+			if !strings.Contains(out.String(), text) {
+				t.Errorf("it does not say %s:\n%s", text, out.String())
+			}
+		}
+		if got := probeReports(all); len(got) != 1 || got[0].Verdict != string(want) || got[0].Service != "default/web:80 http IPv4" || len(got[0].Evidence) != 2 {
+			t.Errorf("the page says %+v", got)
+		}
+	}
+	note(prober.ReasonOK, a)
+	expect(cause.ProbeOK, "1")
+	note(prober.ReasonOK, b)
+	expect(cause.ProbeOK, "2")
+	note(prober.ReasonTimeout, netip.AddrPort{})
+	note(prober.ReasonTimeout, netip.AddrPort{})
+	expect(cause.ProbeDataplane, "2")
+	target.Sticky = true
+	note(prober.ReasonOK, netip.MustParseAddrPort("10.1.0.3:80"))
+	var out strings.Builder
+	e := newExposition(&out)
+	p.write(e, p.snapshot(time.Now()))
+	if err := e.end(); err != nil || !strings.Contains(out.String(), `kproxy_probe_backends_expected{ip_family="IPv4",module="http",node="n1",port="80",service="default/web"} 1`) {
+		t.Errorf("a client that stays with one: %v\n%s", err, out.String())
+	}
+	if old := p.snapshot(time.Now().Add(time.Minute)); len(old) != 0 {
+		t.Errorf("what is old counts: %+v", old)
+	}
+	if got := p.targets(); len(got) != 0 || len(p.rounds) != 0 || len(p.seen) != 0 {
+		t.Errorf("what is no target is kept: %v %v", got, p.rounds)
+	}
+}
+
+func FuzzParseProbes(f *testing.F) {
+	f.Add("http:80/nodeport, tcp")
+	f.Fuzz(func(t *testing.T, text string) {
+		specs, err := parseProbeSpecs(text)
+		for _, s := range specs {
+			if _, unknown := prober.ParseModule(string(s.module)); unknown != nil || err != nil {
+				t.Errorf("%q is %+v %v", text, specs, err)
+			}
+		}
+	})
+}

@@ -1,0 +1,190 @@
+package prober
+
+import (
+	"cmp"
+	"context"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+)
+
+// ServiceConfig says how Services are asked.
+type ServiceConfig struct {
+	// Interval is how often each target is asked, Timeout that of one attempt; it
+	// is less than Interval.
+	Interval, Timeout time.Duration
+	// Backend tells where the kernel sends what goes from own to address, over
+	// UDP or TCP; nil if nobody can tell.
+	Backend func(own, address netip.AddrPort, udp bool) (netip.AddrPort, bool)
+	// Note is told of every round. Several may come at once.
+	Note func(*Round)
+}
+
+// sample is how many endpoints of a target are asked beside its VIP; all get
+// their turn.
+const sample = 2
+
+// Services asks Services and what is behind them, at the same moment, again and
+// again, each time over new connections.
+type Services struct {
+	cfg ServiceConfig
+	// attempt makes one.
+	attempt func(context.Context, *ServiceTarget, Path, netip.AddrPort) Attempt
+
+	mu sync.Mutex
+	// mu protects following.
+	targets map[TargetKey]*ServiceTarget
+}
+
+// NewServices makes one; Run starts it.
+func NewServices(cfg ServiceConfig) *Services {
+	s := &Services{cfg: cfg, targets: map[TargetKey]*ServiceTarget{}}
+	s.attempt = s.connect
+	return s
+}
+
+// refresh is how soon a new target is found.
+const refresh = time.Second
+
+// Run asks what targets says, at each time, until the context ends.
+func (s *Services) Run(ctx context.Context, targets func() []ServiceTarget) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	running := map[TargetKey]context.CancelFunc{}
+	tick := time.NewTicker(refresh)
+	defer tick.Stop()
+	for {
+		now := map[TargetKey]*ServiceTarget{}
+		for _, t := range targets() {
+			now[t.Key()] = &t
+		}
+		s.mu.Lock()
+		s.targets = now
+		s.mu.Unlock()
+		for k := range now {
+			if running[k] == nil {
+				one, stop := context.WithCancel(ctx)
+				running[k] = stop
+				wg.Go(func() { s.repeat(one, k) })
+			}
+		}
+		for k, stop := range running {
+			if now[k] == nil {
+				stop()
+				delete(running, k)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			for _, stop := range running {
+				stop()
+			}
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// repeat asks a target in its turn, which a hash of its name gives.
+func (s *Services) repeat(ctx context.Context, k TargetKey) {
+	next := time.Now().Add(time.Duration(hash(k.Service+string(k.Module))) % s.cfg.Interval)
+	timer := time.NewTimer(time.Until(next))
+	defer timer.Stop()
+	for round := 0; ; round++ {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		}
+		s.mu.Lock()
+		t := s.targets[k]
+		s.mu.Unlock()
+		if t != nil {
+			r := s.Ask(ctx, t, round)
+			if ctx.Err() != nil {
+				return // what was cut short says nothing
+			}
+			r.Late = r.At.Sub(next)
+			s.cfg.Note(r)
+		}
+		next = next.Add(s.cfg.Interval)
+		if behind := time.Since(next); behind > 0 { // it slept, or the clock was moved: none is made up for
+			next = time.Now()
+		}
+		timer.Reset(time.Until(next))
+	}
+}
+
+// Ask makes one round: the VIP, the NodePort, and a sample of the endpoints that
+// goes on from round to round. Where the VIP leads to a listed endpoint and
+// fails, that one is asked too.
+func (s *Services) Ask(ctx context.Context, t *ServiceTarget, round int) *Round {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+	defer cancel()
+	r := &Round{Target: t, At: time.Now()}
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	go1 := func(p Path, at netip.AddrPort, node string) {
+		wg.Go(func() {
+			a := s.attempt(ctx, t, p, at)
+			a.Node = node
+			mu.Lock()
+			defer mu.Unlock()
+			r.Attempts = append(r.Attempts, a)
+		})
+	}
+	if t.VIP.IsValid() {
+		go1(PathVIP, t.VIP, "")
+	}
+	if t.NodePort.IsValid() {
+		go1(PathNodePort, t.NodePort, "")
+	}
+	for _, e := range sampleOf(t.Endpoints, round) {
+		go1(PathEndpoint, e.Address, e.Node)
+	}
+	wg.Wait()
+	if a := r.Attempt(PathVIP); a != nil && !a.OK() && a.Backend.IsValid() {
+		asked := slices.ContainsFunc(r.Attempts, func(b Attempt) bool { return b.Path == PathEndpoint && b.Address == a.Backend })
+		i := slices.IndexFunc(t.Endpoints, func(e Endpoint) bool { return e.Address == a.Backend })
+		if !asked && i >= 0 {
+			more, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Timeout)
+			b := s.attempt(more, t, PathEndpoint, a.Backend)
+			cancel()
+			b.Node = t.Endpoints[i].Node
+			r.Attempts = append(r.Attempts, b)
+		}
+	}
+	slices.SortFunc(r.Attempts, func(a, b Attempt) int {
+		return cmp.Or(cmp.Compare(a.Path, b.Path), a.Address.Compare(b.Address))
+	})
+	return r
+}
+
+// sampleOf are the endpoints whose turn it is.
+func sampleOf(all []Endpoint, round int) []Endpoint {
+	if len(all) <= sample {
+		return all
+	}
+	out := make([]Endpoint, sample)
+	for i := range out {
+		out[i] = all[(round*sample+i)%len(all)]
+	}
+	return out
+}
+
+func (s *Services) connect(ctx context.Context, t *ServiceTarget, p Path, at netip.AddrPort) Attempt {
+	q := question{module: t.Module, address: at, name: t.Name}
+	var own netip.AddrPort
+	if p != PathEndpoint && s.cfg.Backend != nil {
+		q.connected = func(a netip.AddrPort) { own = a }
+	}
+	_ = q.ask(ctx) // it is in q.out
+	q.out.Path, q.out.Address = p, at
+	if own.IsValid() {
+		if b, ok := s.cfg.Backend(own, at, t.Module.UDP()); ok && b != at {
+			q.out.Backend = b
+		}
+	}
+	return q.out
+}
