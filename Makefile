@@ -54,7 +54,7 @@ mixin: tools/bin/promtool
 # The lab's own tests, then the matrix: real faults, real verdicts. One package
 # at a time: the first looks for anything that a lab left on this machine.
 test-lab: image lab-build
-	cd lab && go test -count=1 -p 1 -parallel 6 -timeout 40m -v ./... 2>&1 | grep --line-buffered -v '\[no test files\]'
+	cd lab && go test -count=1 -p 1 -parallel 8 -timeout 50m -v ./... 2>&1 | grep --line-buffered -v '\[no test files\]'
 
 # The mixin for the demo: every alert waits 5s, and so do upstream's.
 .mixin-out/demo.yaml: $(shell find mixin -name '*.libsonnet')
@@ -74,7 +74,7 @@ bench: image lab-build
 
 lab-build: tools/bin/image
 	@echo "building Kubernetes $(KUBE_VERSION) and the lab (minutes the first time, seconds after)"
-	cd lab && go build -o bin/kproxy-lab ./cmd/kproxy-lab && go build -ldflags '-s -w' -o bin/pause ./cmd/pause
+	cd lab && go build -o bin/kproxy-lab ./cmd/kproxy-lab && go build -ldflags '-s -w' -o bin ./cmd/pause ./cmd/web
 	cd lab && GOARCH=$(if $(filter arm64,$(shell go env GOARCH)),amd64,arm64) go build -ldflags '-s -w' -o bin/pause-wrong-arch ./cmd/pause
 	lab/bin/kproxy-lab check
 	cd lab && go build -ldflags '$(KUBE_LDFLAGS)' -o bin/kube ./cmd/kube && ./images.sh ../tools/bin/image bin $(KUBE_VERSION)

@@ -6,6 +6,7 @@ image=$1 bin=$2 version=$3
 "$image" --output "$bin/pause.tar" --ref kproxy.lab/pause:lab --entrypoint /pause "$bin/pause=/pause"
 "$image" --output "$bin/wrong-arch.tar" --ref kproxy.lab/kube-proxy:wrong-arch --entrypoint /usr/local/bin/kube-proxy "$bin/pause-wrong-arch=/usr/local/bin/kube-proxy"
 
+"$image" --output "$bin/web.tar" --ref kproxy.lab/web:lab --entrypoint /web "$bin/web=/web"
 # Without it nft writes a protocol's number where kube-proxy wrote its name, and
 # each second restart in mode nftables takes every Service away (a fault does so).
 printf 'tcp 6 TCP\nudp 17 UDP\nsctp 132 SCTP\n' >"$bin/protocols"

@@ -91,6 +91,7 @@ func (s *Services) repeat(ctx context.Context, k TargetKey) {
 	next := time.Now().Add(time.Duration(hash(k.Service+string(k.Module))) % s.cfg.Interval)
 	timer := time.NewTimer(time.Until(next))
 	defer timer.Stop()
+	var failed []netip.AddrPort
 	for round := 0; ; round++ {
 		select {
 		case <-ctx.Done():
@@ -101,12 +102,13 @@ func (s *Services) repeat(ctx context.Context, k TargetKey) {
 		t := s.targets[k]
 		s.mu.Unlock()
 		if t != nil {
-			r := s.Ask(ctx, t, round)
+			r := s.Ask(ctx, t, round, failed)
 			if ctx.Err() != nil {
 				return // what was cut short says nothing
 			}
 			r.Late = r.At.Sub(next)
 			s.cfg.Note(r)
+			failed = r.failed()
 		}
 		next = next.Add(s.cfg.Interval)
 		if behind := time.Since(next); behind > 0 { // it slept, or the clock was moved: none is made up for
@@ -117,9 +119,9 @@ func (s *Services) repeat(ctx context.Context, k TargetKey) {
 }
 
 // Ask makes one round: the VIP, the NodePort, and a sample of the endpoints that
-// goes on from round to round. Where the VIP leads to a listed endpoint and
-// fails, that one is asked too.
-func (s *Services) Ask(ctx context.Context, t *ServiceTarget, round int) *Round {
+// goes on from round to round; those that failed before are asked again. Where
+// the VIP leads to a listed endpoint and fails, that one is asked too.
+func (s *Services) Ask(ctx context.Context, t *ServiceTarget, round int, failed []netip.AddrPort) *Round {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
 	r := &Round{Target: t, At: time.Now()}
@@ -140,7 +142,7 @@ func (s *Services) Ask(ctx context.Context, t *ServiceTarget, round int) *Round 
 	if t.NodePort.IsValid() {
 		go1(PathNodePort, t.NodePort, "")
 	}
-	for _, e := range sampleOf(t.Endpoints, round) {
+	for _, e := range sampleOf(t.Endpoints, round, failed) {
 		go1(PathEndpoint, e.Address, e.Node)
 	}
 	wg.Wait()
@@ -161,14 +163,29 @@ func (s *Services) Ask(ctx context.Context, t *ServiceTarget, round int) *Round 
 	return r
 }
 
-// sampleOf are the endpoints whose turn it is.
-func sampleOf(all []Endpoint, round int) []Endpoint {
+// failed are the endpoints that did not answer, no more than a sample.
+func (r *Round) failed() (out []netip.AddrPort) {
+	for i := range r.Attempts {
+		if a := &r.Attempts[i]; a.Path == PathEndpoint && !a.OK() && len(out) < sample {
+			out = append(out, a.Address)
+		}
+	}
+	return out
+}
+
+// sampleOf are the endpoints whose turn it is, and those that failed before.
+func sampleOf(all []Endpoint, round int, failed []netip.AddrPort) []Endpoint {
 	if len(all) <= sample {
 		return all
 	}
-	out := make([]Endpoint, sample)
-	for i := range out {
-		out[i] = all[(round*sample+i)%len(all)]
+	var out []Endpoint
+	for i := range sample {
+		out = append(out, all[(round*sample+i)%len(all)])
+	}
+	for _, e := range all {
+		if slices.Contains(failed, e.Address) && !slices.Contains(out, e) {
+			out = append(out, e)
+		}
 	}
 	return out
 }

@@ -226,19 +226,23 @@ func endpoints(n int) (out []Endpoint) {
 }
 
 func TestSampleOf(t *testing.T) {
-	if got := sampleOf(endpoints(1), 7); len(got) != 1 {
+	if got := sampleOf(endpoints(1), 7, nil); len(got) != 1 {
 		t.Errorf("of one: %v", got)
 	}
 	all := endpoints(5)
 	times := map[Endpoint]int{}
 	for round := range 5 {
-		got := sampleOf(all, round)
+		got := sampleOf(all, round, nil)
 		if len(got) != sample || got[0] == got[1] {
 			t.Errorf("round %d: %v", round, got)
 		}
 		for _, e := range got {
 			times[e]++
 		}
+	}
+	gone := netip.MustParseAddrPort("10.1.0.200:80")
+	if got := sampleOf(all, 0, []netip.AddrPort{all[4].Address, all[0].Address, gone}); !slices.Equal(got, []Endpoint{all[0], all[1], all[4]}) {
+		t.Errorf("those that failed before: %v", got)
 	}
 	for _, e := range all {
 		if times[e] != sample {
@@ -258,7 +262,7 @@ func TestAskTheBackendToo(t *testing.T) {
 		}
 		return a
 	}
-	r := s.Ask(t.Context(), &ServiceTarget{VIP: netip.MustParseAddrPort("10.96.0.1:80"), NodePort: netip.MustParseAddrPort("10.0.0.1:30080"), Endpoints: all}, 0)
+	r := s.Ask(t.Context(), &ServiceTarget{VIP: netip.MustParseAddrPort("10.96.0.1:80"), NodePort: netip.MustParseAddrPort("10.0.0.1:30080"), Endpoints: all}, 0, nil)
 	var asked []string
 	for _, a := range r.Attempts {
 		asked = append(asked, string(a.Path)+" "+a.Address.String()+a.Node)
@@ -266,6 +270,15 @@ func TestAskTheBackendToo(t *testing.T) {
 	want := []string{"endpoint 10.1.0.0:80n0", "endpoint 10.1.0.1:80n1", "endpoint 10.1.0.4:80n4", "nodeport 10.0.0.1:30080", "vip 10.96.0.1:80"}
 	if !slices.Equal(asked, want) {
 		t.Errorf("asked %q, want %q", asked, want)
+	}
+	if got := r.failed(); len(got) != 0 {
+		t.Errorf("of the endpoints %v failed", got)
+	}
+	for i := range r.Attempts {
+		r.Attempts[i].Reason = ReasonTimeout
+	}
+	if got := r.failed(); !slices.Equal(got, []netip.AddrPort{all[0].Address, all[1].Address}) {
+		t.Errorf("of the endpoints %v failed", got)
 	}
 }
 

@@ -47,7 +47,7 @@ var sickNode = map[string]map[string]func(*Snapshot){
 	"unexplained": {"probe_failing": func(s *Snapshot) {
 		s.Local.Probes[0] = probeOf(func(r *ProbeRound) {
 			r.VIP = &ProbeAttempt{Address: "10.96.0.9:80", Reason: "timeout"}
-			r.Endpoints = []ProbeAttempt{{Address: "10.1.0.1:80", Node: "n2", Reason: "timeout"}}
+			r.Endpoints[0] = ProbeAttempt{Address: "10.1.0.1:80", Node: "n2", Reason: "timeout"}
 		})
 	}},
 	"prerequisite_missing": {
@@ -316,6 +316,12 @@ func TestNodeBoundaries(t *testing.T) {
 		{"it is clear whose fault it is", func(s *Snapshot) {
 			s.Local.Probes = []Probe{probeOf(func(r *ProbeRound) {
 				r.VIP.OK, r.Endpoints[0].OK, r.Endpoints[1].OK = false, false, false
+			})}
+		}, Inactive, ""},
+		{"nothing behind it answers, and nobody can tell why", func(s *Snapshot) {
+			s.Local.Probes = []Probe{probeOf(func(r *ProbeRound) {
+				r.VIP = &ProbeAttempt{Reason: "timeout"}
+				r.Endpoints = []ProbeAttempt{{Address: "10.1.0.1:80", Reason: "timeout"}}
 			})}
 		}, Inactive, ""},
 		{"once only", func(s *Snapshot) {

@@ -117,10 +117,12 @@ func JudgeProbe(p *Probe, all []Probe) (ProbeVerdict, []string) {
 }
 
 // fails is whether the Service's own address failed in both of the newest
-// rounds, without a reason to wait for more.
+// rounds although something behind it answered. Where nothing does it is no
+// fault of kube-proxy's, whosever it is.
 func (p *Probe) fails() bool {
 	failing := func(r ProbeRound) bool {
-		return r.Listed > 0 && !r.Changing && r.VIP != nil && !r.VIP.OK && !r.VIP.Local
+		answers := slices.ContainsFunc(r.Endpoints, func(e ProbeAttempt) bool { return e.OK })
+		return answers && !r.Changing && r.VIP != nil && !r.VIP.OK && !r.VIP.Local
 	}
 	return len(p.Rounds) == 2 && failing(p.Rounds[0]) && failing(p.Rounds[1])
 }

@@ -2,6 +2,7 @@ package fault
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -13,11 +14,14 @@ import (
 func objects(name, does, manifest string, steps ...[]string) Change {
 	return Change{
 		Name: name, Does: does,
-		Run: func(ctx context.Context, c *cluster.Cluster, node string) error {
+		Run: func(ctx context.Context, c *cluster.Cluster, node string) (err error) {
 			fill := strings.NewReplacer("{NODE}", node, "{IMAGE}", cluster.PauseImage)
 			if _, err := c.Kubectl(ctx, "", "create", "namespace", healthyNamespace); err != nil {
 				return err
 			}
+			defer func() {
+				err = errors.Join(err, kubectl(ctx, c, []string{"delete", "namespace", healthyNamespace, "--wait", "--timeout=90s"}))
+			}()
 			if err := c.Apply(ctx, fill.Replace(manifest)); err != nil {
 				return err
 			}
@@ -30,7 +34,7 @@ func objects(name, does, manifest string, steps ...[]string) Change {
 					return err
 				}
 			}
-			return kubectl(ctx, c, []string{"delete", "namespace", healthyNamespace, "--wait", "--timeout=90s"})
+			return nil
 		},
 	}
 }
@@ -95,7 +99,7 @@ var serviceChanges = []Change{
 	objects("service-dual-stack", "a Service of both IP families, where the cluster has them", web(1, "")+service("web", "ipFamilyPolicy: PreferDualStack, "+toWeb), rolledOut),
 	objects("service-not-ready", "a Service that publishes pods that are not ready, and one that does not",
 		web(2, ", readinessProbe: {tcpSocket: {port: 8080}, periodSeconds: 1}")+service("web", "publishNotReadyAddresses: true, "+toWeb)+service("ready", toWeb),
-		[]string{"wait", "endpointslice", "-l", "kubernetes.io/service-name=web", "--for=jsonpath={.endpoints[1].addresses}", "--timeout=60s"}),
+		[]string{"wait", "pod", "-l", "app=web", "--for=condition=PodReadyToStartContainers", "--timeout=60s"}),
 	objects("service-changed", "a Service changes its type, its ports and its labels", web(1, "")+service("web", toWeb), rolledOut,
 		[]string{"patch", "service", "web", "-p", `{"spec":{"type":"NodePort"}}`}, []string{"patch", "service", "web", "-p", `{"spec":{"type":"ClusterIP"}}`},
 		[]string{"patch", "service", "web", "--type=merge", "-p", `{"spec":{"ports":[{"name":"other","port":8081}]}}`},

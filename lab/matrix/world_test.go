@@ -136,12 +136,14 @@ type state struct {
 	primary map[string]string // node -> cause/detail
 	active  map[string][]string
 	judged  map[string]int // node -> causes with a sample
+	// verdicts are those of probes that are 1, by "node service module".
+	verdicts map[string]string
 	// resident is the memory of the exporter that takes most, in bytes.
 	resident float64
 }
 
 func (w *world) scrape(ctx context.Context) (state, error) {
-	s := state{primary: map[string]string{}, active: map[string][]string{}, judged: map[string]int{}}
+	s := state{primary: map[string]string{}, active: map[string][]string{}, judged: map[string]int{}, verdicts: map[string]string{}}
 	for _, url := range w.urls {
 		body, err := get(ctx, url+"/metrics")
 		if err != nil {
@@ -171,6 +173,11 @@ func (s *state) read(body string) error {
 	}
 	for _, m := range families["process_resident_memory_bytes"].GetMetric() {
 		s.resident = max(s.resident, m.GetGauge().GetValue())
+	}
+	for _, m := range families["kproxy_probe_verdict"].GetMetric() {
+		if m.GetGauge().GetValue() == 1 {
+			s.verdicts[label(m, "node")+" "+label(m, "service")+" "+label(m, "module")] = label(m, "verdict")
+		}
 	}
 	for _, m := range families["kproxy_primary_cause"].GetMetric() {
 		s.primary[label(m, "node")] = label(m, "cause") + "/" + label(m, "detail")
@@ -233,6 +240,11 @@ func (w *world) describe(ctx context.Context) string {
 	}
 	if s, err := w.scrape(ctx); err == nil {
 		fmt.Fprintf(&out, "exporter: %+v\n", s)
+	}
+	for _, url := range w.urls {
+		if body, err := get(ctx, url+"/causes?format=json"); err == nil {
+			fmt.Fprintln(&out, body)
+		}
 	}
 	return out.String()
 }
