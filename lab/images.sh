@@ -15,8 +15,8 @@ set -- "$bin/kube=/usr/local/bin/kube-proxy" "$bin/protocols=/etc/protocols"
 for f in /usr/sbin/nft /usr/sbin/xtables-nft-multi /usr/sbin/xtables-legacy-multi; do
 	set -- "$@" "$f=$f"
 done
-for f in $(ldd /usr/sbin/nft /usr/sbin/xtables-nft-multi /usr/sbin/xtables-legacy-multi | grep -o '/[^ ]*' | grep -v ':$' | sort -u) \
-	$(find /usr/lib -path '*/xtables/*.so'); do
+matches=$(find /usr/lib -path '*/xtables/*.so')
+for f in $(ldd /usr/sbin/nft /usr/sbin/xtables-nft-multi /usr/sbin/xtables-legacy-multi $matches | grep -o '/[^ ]*' | grep -v ':$' | sort -u) $matches; do
 	set -- "$@" "$f=$f"
 done
 for l in iptables iptables-save iptables-restore ip6tables ip6tables-save ip6tables-restore; do

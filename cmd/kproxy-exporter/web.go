@@ -73,6 +73,9 @@ func newHandler(registry *prometheus.Registry, r role, l logs) (http.Handler, er
 		text(w, http.StatusOK, "ready\n")
 	})
 	mux.HandleFunc("GET /causes", func(w http.ResponseWriter, req *http.Request) { causes(w, req, r, errorLog.Println) })
+	if p, ok := r.(onceProber); ok {
+		mux.HandleFunc("GET /probe", probe(p))
+	}
 	return mux, nil
 }
 

@@ -127,14 +127,14 @@ var Faults = []Fault{
 			if err != nil {
 				return err
 			}
-			return t.run(p.Spec.NodeName, "nft 'add table inet lab; add chain inet lab all { type filter hook postrouting priority 200; }; add rule inet lab all ip daddr "+p.Status.PodIP+" drop'")
+			return t.run(p.Spec.NodeName, "nft 'add table inet lab; add chain inet lab leaving { type filter hook postrouting priority 200; }; add rule inet lab leaving ip daddr "+p.Status.PodIP+" drop'")
 		},
 		heal: unblock,
 	},
 	{
 		Name: "route-cut", Breaks: "the node has lost its way to the other nodes' pods", Service: "web/web", Here: "network", Elsewhere: "ok",
 		inject: func(_ context.Context, t *target) error {
-			return t.run(t.node, "nft 'add table inet lab; add chain inet lab all { type filter hook postrouting priority 200; }; add rule inet lab all oifname eth0 ip daddr 10.244.0.0/16 drop'")
+			return t.run(t.node, "nft 'add table inet lab; add chain inet lab leaving { type filter hook postrouting priority 200; }; add rule inet lab leaving oifname eth0 ip daddr 10.244.0.0/16 drop'")
 		},
 		heal: unblock,
 	},
