@@ -75,7 +75,8 @@ func (a *ProbeAttempt) String() string {
 	return fmt.Sprintf("%s: %s%s: %s", a.Address, a.Reason, to, quote(a.Error))
 }
 
-// reached is what this node reached lately, by all its probes.
+// reached is what this node reached in the newest round of each of its probes:
+// when one has failed twice, every other has been asked since it first did.
 type reached struct {
 	answered map[string]bool // nodes of which an endpoint said something
 	silent   map[string]bool // endpoints that said nothing
@@ -84,14 +85,16 @@ type reached struct {
 func reach(probes []Probe) reached {
 	out := reached{map[string]bool{}, map[string]bool{}}
 	for _, p := range probes {
-		for _, r := range p.Rounds {
-			for i := range r.Endpoints {
-				switch e := &r.Endpoints[i]; {
-				case e.Answered:
-					out.answered[e.Node] = true
-				case !e.Local:
-					out.silent[e.Address] = true
-				}
+		if len(p.Rounds) == 0 {
+			continue
+		}
+		r := &p.Rounds[len(p.Rounds)-1]
+		for i := range r.Endpoints {
+			switch e := &r.Endpoints[i]; {
+			case e.Answered:
+				out.answered[e.Node] = true
+			case !e.Local:
+				out.silent[e.Address] = true
 			}
 		}
 	}

@@ -102,10 +102,13 @@ func TestJudgeProbeByAnother(t *testing.T) {
 			change(&r.Endpoints[0])
 		})
 	}
+	before := other(func(*ProbeAttempt) {})
+	before.Rounds[1].Endpoints[0] = ProbeAttempt{Address: "10.1.0.2:80", Node: "n2", Reason: "timeout"}
 	for name, tc := range map[string]struct {
 		other Probe
 		want  ProbeVerdict
 	}{
+		"it answered before": {before, ProbeNetwork},
 		"it answers":         {other(func(*ProbeAttempt) {}), ProbeBackend},
 		"it refuses":         {other(func(a *ProbeAttempt) { a.OK, a.Reason = false, "refused" }), ProbeBackend},
 		"it is silent too":   {other(func(a *ProbeAttempt) { a.OK, a.Answered, a.Reason = false, false, "timeout" }), ProbeNetwork},
