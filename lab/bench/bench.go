@@ -65,7 +65,7 @@ func Run(ctx context.Context, cfg Config, out io.Writer, p *cluster.Progress) (e
 	if err != nil {
 		return err
 	}
-	err = idle(ctx, c, cfg, out, p)
+	err = errors.Join(idle(ctx, c, cfg, out, p), probeCost(ctx, c, cfg, out, p))
 	if cfg.Scale.Nodes == 0 {
 		return err
 	}

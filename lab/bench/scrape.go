@@ -16,8 +16,10 @@ import (
 type Scraped struct {
 	Seconds float64
 	Bytes   int
-	// Lines is how many began with the prefix that was asked for.
+	// Lines is how many began with the prefix that was asked for and hold what
+	// was, and Sum what their values add up to.
 	Lines int
+	Sum   float64
 }
 
 // scrape scrapes inside the machine's network: a forward would cost both sides
@@ -32,8 +34,8 @@ func scrape(m *machine.Machine, url, prefix string) (Scraped, error) {
 }
 
 // Scrape asks for url, uncompressed, and counts the lines that begin with
-// prefix if there is one.
-func Scrape(url, prefix string) (Scraped, error) {
+// prefix, if there is one, and hold a text.
+func Scrape(url, prefix, holds string) (Scraped, error) {
 	var s Scraped
 	req, err := http.NewRequest(http.MethodGet, url, nil)
 	if err != nil {
@@ -57,8 +59,12 @@ func Scrape(url, prefix string) (Scraped, error) {
 	lines := bufio.NewScanner(res.Body)
 	for lines.Scan() {
 		s.Bytes += len(lines.Bytes()) + 1
-		if strings.HasPrefix(lines.Text(), prefix) {
+		if strings.HasPrefix(lines.Text(), prefix) && strings.Contains(lines.Text(), holds) {
 			s.Lines++
+			var value float64
+			if _, err := fmt.Sscan(lines.Text()[strings.LastIndexByte(lines.Text(), ' ')+1:], &value); err == nil {
+				s.Sum += value
+			}
 		}
 	}
 	s.Seconds = time.Since(began).Seconds()

@@ -38,13 +38,28 @@ func benchCommand(app *kingpin.Application, lab *string) (string, func() error) 
 func scrapeCommand(app *kingpin.Application, _ *string) (string, func() error) {
 	cmd := app.Command("scrape", "Scrape a page once and print its time and size (the benchmark runs it).").Hidden()
 	prefix := cmd.Flag("prefix", "Count the lines that begin so.").String()
+	holds := cmd.Flag("holds", "Of them only those that hold this.").String()
 	url := cmd.Arg("url", "The page.").Required().String()
 	return cmd.FullCommand(), func() error {
-		s, err := bench.Scrape(*url, *prefix)
+		s, err := bench.Scrape(*url, *prefix, *holds)
 		if err != nil {
 			return err
 		}
 		return json.NewEncoder(os.Stdout).Encode(s)
+	}
+}
+
+// dialCommand runs inside a machine.
+func dialCommand(app *kingpin.Application, _ *string) (string, func() error) {
+	cmd := app.Command("dial", "Connect and close, and print what it cost (the benchmark runs it).").Hidden()
+	count := cmd.Flag("count", "How often.").Required().Int()
+	address := cmd.Arg("address", "Where.").Required().String()
+	return cmd.FullCommand(), func() error {
+		d, err := bench.Dial(*address, *count)
+		if err != nil {
+			return err
+		}
+		return json.NewEncoder(os.Stdout).Encode(d)
 	}
 }
 

@@ -1,0 +1,174 @@
+package bench
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/kproxy-exporter/kproxy-exporter/lab/cluster"
+	"github.com/kproxy-exporter/kproxy-exporter/lab/exporter"
+	"github.com/kproxy-exporter/kproxy-exporter/lab/machine"
+)
+
+// Budgets of a probe: the CPU of the whole exporter against a bare connection.
+const (
+	tcpBudget   = 1.5
+	httpBudget  = 2.5
+	probeWindow = 20 * time.Second
+	dials       = 20000
+	answerPort  = 18080
+)
+
+// probeCost measures what a probe costs, tcp and http, with few and many targets.
+func probeCost(ctx context.Context, c *cluster.Cluster, cfg Config, out io.Writer, p *cluster.Progress) error {
+	m, err := c.Node(cluster.NodeName(1))
+	if err != nil {
+		return err
+	}
+	if err := m.StartService(machine.Service{Name: "answer", Argv: []string{"/opt/lab/kproxy-lab", "answer", fmt.Sprintf("--listen=:%d", answerPort)}}); err != nil {
+		return err
+	}
+	if err := p.Step("install the node role, asking every second", func() error {
+		return exporter.InstallNode(ctx, c, cfg.Root, "--probe.interval=1s", "--probe.timeout=500ms")
+	}); err != nil {
+		return err
+	}
+	var alone float64
+	if err := p.Step("watch it without targets of ours", func() error { alone, _, err = probing(ctx, m); return err }); err != nil {
+		return err
+	}
+	bare, err := dial(m)
+	if err != nil {
+		return err
+	}
+	var figures []figure
+	for _, module := range []string{"tcp", "http"} {
+		for _, n := range []int{10, 100, 1000} {
+			what := fmt.Sprintf("%s, %d targets", module, n)
+			if err := p.Step("watch it ask "+what, func() error {
+				if err := c.Apply(ctx, targetsManifest(module, n)); err != nil {
+					return err
+				}
+				if err := awaitTargets(ctx, m, n); err != nil {
+					return err
+				}
+				cpu, probes, err := probing(ctx, m)
+				if err != nil {
+					return err
+				}
+				budget := tcpBudget
+				if module == "http" {
+					budget = httpBudget
+				}
+				figures = append(figures, figure{what, "us CPU a probe", 1e6 * (cpu - alone) / probes, 1e6 * bare, budget})
+				_, err = c.Kubectl(ctx, "", "delete", "namespace", "bench", "--wait")
+				return err
+			}); err != nil {
+				return err
+			}
+		}
+	}
+	fmt.Fprintf(out, "\nWhat a probe costs the whole exporter beyond what it takes without, against connecting and closing in Go; half of them by a Service's address.\n")
+	return print(out, "bare", figures)
+}
+
+// targetsManifest is Services of up to 100 ports, behind which the node itself
+// answers.
+func targetsManifest(module string, n int) string {
+	var out strings.Builder
+	out.WriteString("apiVersion: v1\nkind: Namespace\nmetadata: {name: bench}\n")
+	for first := 0; first < n; first += 100 {
+		var probes, ports, behind []string
+		for i := first; i < min(n, first+100); i++ {
+			probes = append(probes, fmt.Sprintf("%s:p%d", module, i))
+			ports = append(ports, fmt.Sprintf("{name: p%d, port: %d}", i, 1000+i))
+			behind = append(behind, fmt.Sprintf("{name: p%d, port: %d}", i, answerPort))
+		}
+		fmt.Fprintf(&out, "---\napiVersion: v1\nkind: Service\nmetadata: {name: s%d, namespace: bench, annotations: {kproxy-exporter/probe: %q}}\nspec: {ports: [%s]}\n",
+			first, strings.Join(probes, " "), strings.Join(ports, ", "))
+		fmt.Fprintf(&out, "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: s%d, namespace: bench, labels: {kubernetes.io/service-name: s%d}}\naddressType: IPv4\nports: [%s]\nendpoints: [{addresses: [%q]}]\n",
+			first, first, strings.Join(behind, ", "), cluster.NodeIP(1))
+	}
+	return out.String()
+}
+
+// probed is how many attempts the exporter has counted, and how many were well.
+func probed(m *machine.Machine) (all, well float64, err error) {
+	const family = "kproxy_probes_total{"
+	url := "http://" + exporter.NodeAddress(1) + "/metrics"
+	a, err := sum(m, url, family, "")
+	if err != nil {
+		return 0, 0, err
+	}
+	w, err := sum(m, url, family, `result="ok"`)
+	return a, w, err
+}
+
+func sum(m *machine.Machine, url, prefix, holds string) (float64, error) {
+	out, err := m.Run("/opt/lab/kproxy-lab", "scrape", "--prefix="+prefix, "--holds="+holds, url)
+	if err != nil {
+		return 0, err
+	}
+	var s Scraped
+	return s.Sum, json.Unmarshal([]byte(out), &s)
+}
+
+// awaitTargets waits until every target's Service was answered.
+func awaitTargets(ctx context.Context, m *machine.Machine, n int) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	for {
+		well, err := sum(m, "http://"+exporter.NodeAddress(1)+"/metrics", `kproxy_probe_success{`, `service="bench/`)
+		if err == nil && int(well) == 2*n {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%.0f of %d ways to %d targets answer: %w", well, 2*n, n, errors.Join(err, ctx.Err()))
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+// probing is the exporter's CPU for the window, and how many probes it made.
+func probing(ctx context.Context, m *machine.Machine) (cpu, probes float64, err error) {
+	before, err := both(m)
+	if err != nil {
+		return 0, 0, err
+	}
+	all, well, err := probed(m)
+	if err != nil {
+		return 0, 0, err
+	}
+	select {
+	case <-ctx.Done():
+		return 0, 0, ctx.Err()
+	case <-time.After(probeWindow):
+	}
+	after, err := both(m)
+	if err != nil {
+		return 0, 0, err
+	}
+	all2, well2, err := probed(m)
+	if err != nil {
+		return 0, 0, err
+	}
+	if all2-all != well2-well {
+		return 0, 0, fmt.Errorf("%.0f of %.0f probes failed", all2-all-(well2-well), all2-all)
+	}
+	return after[0].cpu - before[0].cpu, all2 - all, nil
+}
+
+// dial is the CPU of a bare connection on the node.
+func dial(m *machine.Machine) (float64, error) {
+	out, err := m.Run("/opt/lab/kproxy-lab", "dial", fmt.Sprintf("--count=%d", dials), fmt.Sprintf("%s:%d", cluster.NodeIP(1), answerPort))
+	if err != nil {
+		return 0, err
+	}
+	var d Dialled
+	return d.CPU, json.Unmarshal([]byte(out), &d)
+}
