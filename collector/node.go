@@ -241,7 +241,9 @@ func (n *Node) Ready() (bool, string) {
 func (n *Node) Report() Report {
 	s := n.snapshot(time.Now())
 	r := nodeReport(s, n.history)
-	r.Probes = probeReports(s.Local.Probes)
+	if n.probes != nil {
+		r.Probes = n.probes.reports(s.Local.Probes)
+	}
 	return Report{Nodes: []NodeReport{r}}
 }
 

@@ -45,7 +45,13 @@ type probes struct {
 	// mu protects following.
 	rounds map[prober.TargetKey][]*prober.Round // the newest two, the newest last
 	seen   map[prober.TargetKey]map[netip.AddrPort]time.Time
+	// failures are the newest rounds in which something failed, the newest last:
+	// they outlast what succeeded since.
+	failures map[prober.TargetKey][]*prober.Round
 }
+
+// keptFailures is how many rounds that failed are kept of a target.
+const keptFailures = 10
 
 // seenWindow is how long a backend counts as one that answers through a VIP.
 const seenWindow = 10 * time.Minute
@@ -54,12 +60,13 @@ func newProbes(cfg ProbeConfig, node string, d *desired, logger *contact) *probe
 	p := &probes{
 		cfg: cfg, node: node, desired: d, metrics: prober.NewServiceMetrics(node), contact: logger,
 		rounds: map[prober.TargetKey][]*prober.Round{}, seen: map[prober.TargetKey]map[netip.AddrPort]time.Time{},
+		failures: map[prober.TargetKey][]*prober.Round{},
 	}
 	p.source = func(netip.Addr) netip.Addr { return netip.Addr{} }
 	if b, err := local.NewBackends(); err == nil {
 		p.source, p.backend = b.Source, b.Of
 	}
-	p.asker = prober.NewServices(prober.ServiceConfig{Interval: cfg.Interval, Timeout: cfg.Timeout, Backend: p.backend, Note: p.note})
+	p.asker = prober.NewServices(prober.ServiceConfig{Interval: cfg.Interval, Timeout: cfg.Timeout, Node: node, Backend: p.backend, Note: p.note})
 	return p
 }
 
@@ -86,6 +93,7 @@ func (p *probes) targets() []prober.ServiceTarget {
 		if !now[k] {
 			delete(p.rounds, k)
 			delete(p.seen, k)
+			delete(p.failures, k)
 		}
 	}
 	return out
@@ -105,6 +113,10 @@ func (p *probes) note(r *prober.Round) {
 	defer p.mu.Unlock()
 	p.rounds[k] = append(p.rounds[k], r)
 	p.rounds[k] = p.rounds[k][max(0, len(p.rounds[k])-2):]
+	if slices.ContainsFunc(r.Attempts, func(a prober.Attempt) bool { return !a.OK() }) && len(r.Target.Endpoints) > 0 {
+		kept := append(p.failures[k], r)
+		p.failures[k] = kept[max(0, len(kept)-keptFailures):]
+	}
 	if a := r.Attempt(prober.PathVIP); a != nil && a.OK() && a.Backend.IsValid() {
 		if p.seen[k] == nil {
 			p.seen[k] = map[netip.AddrPort]time.Time{}
@@ -177,16 +189,28 @@ type ProbeReport struct {
 	// Verdict is ok, no_endpoints, dataplane, backend, network or unknown.
 	Verdict  string   `json:"verdict"`
 	Evidence []string `json:"evidence"`
+	// Failures are the newest rounds in which something failed, the newest first,
+	// each with what failed.
+	Failures []string `json:"failures,omitempty"`
 }
 
-func probeReports(all []cause.Probe) []ProbeReport {
+func (p *probes) reports(all []cause.Probe) []ProbeReport {
+	p.mu.Lock()
+	failures := map[string][]string{}
+	for k, rounds := range p.failures {
+		for _, r := range slices.Backward(rounds) {
+			round := roundOf(r)
+			failures[k.String()] = append(failures[k.String()], round.Failures())
+		}
+	}
+	p.mu.Unlock()
 	var out []ProbeReport
 	for i := range all {
 		v, evidence := cause.JudgeProbe(&all[i], all)
 		if v == cause.ProbeUnknown {
 			v = "unknown"
 		}
-		out = append(out, ProbeReport{all[i].Name, string(v), evidence})
+		out = append(out, ProbeReport{all[i].Name, string(v), evidence, failures[all[i].Name]})
 	}
 	return out
 }

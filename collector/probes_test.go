@@ -221,7 +221,7 @@ func TestNodeProbes(t *testing.T) {
 				t.Errorf("it does not say %s:\n%s", text, out.String())
 			}
 		}
-		if got := probeReports(all); len(got) != 1 || got[0].Verdict != string(want) || got[0].Service != "default/web:80 http IPv4" || len(got[0].Evidence) != 2 {
+		if got := p.reports(all); len(got) != 1 || got[0].Verdict != string(want) || got[0].Service != "default/web:80 http IPv4" || len(got[0].Evidence) != 2 {
 			t.Errorf("the page says %+v", got)
 		}
 	}
@@ -232,6 +232,16 @@ func TestNodeProbes(t *testing.T) {
 	note(prober.ReasonTimeout, netip.AddrPort{})
 	note(prober.ReasonTimeout, netip.AddrPort{})
 	expect(cause.ProbeDataplane, "2")
+	failures := p.reports(p.snapshot(time.Now()))[0].Failures
+	if len(failures) != 2 || !strings.Contains(failures[0], "10.96.0.7:80: timeout") || strings.Contains(failures[0], "10.1.0.1") {
+		t.Errorf("what failed: %q", failures)
+	}
+	for range 2 * keptFailures {
+		note(prober.ReasonRefused, netip.AddrPort{})
+	}
+	if got := p.reports(p.snapshot(time.Now()))[0].Failures; len(got) != keptFailures || !strings.Contains(got[0], "refused") {
+		t.Errorf("of many %d are kept: %q", len(got), got)
+	}
 	target.Sticky = true
 	note(prober.ReasonOK, netip.MustParseAddrPort("10.1.0.3:80"))
 	var out strings.Builder

@@ -14,6 +14,8 @@ type ServiceConfig struct {
 	// Interval is how often each target is asked, Timeout that of one attempt; it
 	// is less than Interval.
 	Interval, Timeout time.Duration
+	// Node is the name of the one that asks.
+	Node string
 	// Backend tells where the kernel sends what goes from own to address, over
 	// UDP or TCP; nil if nobody can tell.
 	Backend func(own, address netip.AddrPort, udp bool) (netip.AddrPort, bool)
@@ -86,9 +88,15 @@ func (s *Services) Run(ctx context.Context, targets func() []ServiceTarget) {
 	}
 }
 
-// repeat asks a target in its turn, which a hash of its name gives.
+// turn is when in each interval a target is asked: by a hash of the node's name
+// and its own, so that neither all targets of a node nor all nodes ask at once.
+func (s *Services) turn(k TargetKey) time.Duration {
+	return time.Duration(float64(hash(s.cfg.Node+" "+k.String())) / (1 << 32) * float64(s.cfg.Interval))
+}
+
+// repeat asks a target in its turn.
 func (s *Services) repeat(ctx context.Context, k TargetKey) {
-	next := time.Now().Add(time.Duration(hash(k.Service+string(k.Module))) % s.cfg.Interval)
+	next := time.Now().Add(s.turn(k))
 	timer := time.NewTimer(time.Until(next))
 	defer timer.Stop()
 	var failed []netip.AddrPort

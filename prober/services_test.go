@@ -282,6 +282,30 @@ func TestAskTheBackendToo(t *testing.T) {
 	}
 }
 
+// The turns are spread over the whole interval, and differ from node to node.
+func TestTurns(t *testing.T) {
+	of := func(node string) (quarters [4]int, first time.Duration) {
+		s := NewServices(ServiceConfig{Interval: time.Minute, Node: node})
+		for port := range uint16(1000) {
+			at := s.turn(TargetKey{Service: "default/web", Port: port, Module: ModuleTCP})
+			if at < 0 || at >= time.Minute {
+				t.Fatalf("port %d at %s", port, at)
+			}
+			quarters[at/(15*time.Second)]++
+		}
+		return quarters, s.turn(TargetKey{Service: "default/web"})
+	}
+	one, first := of("n1")
+	for _, n := range one {
+		if n < 150 || n > 350 {
+			t.Errorf("of 1000 turns in each quarter: %v", one)
+		}
+	}
+	if _, second := of("n2"); first == second {
+		t.Errorf("two nodes ask at once, %s after the start", first)
+	}
+}
+
 // Each target is asked once in an interval, in its own turn, while it is one.
 func TestRepeat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

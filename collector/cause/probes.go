@@ -217,6 +217,22 @@ func (r *ProbeRound) evidence() []string {
 	return out
 }
 
+// Failures is what failed, and when, for people.
+func (r *ProbeRound) Failures() string {
+	out := stamp(r.At)
+	for _, a := range []*ProbeAttempt{r.VIP, r.NodePort} {
+		if a != nil && !a.OK {
+			out += "; " + a.String()
+		}
+	}
+	for i := range r.Endpoints {
+		if e := &r.Endpoints[i]; !e.OK {
+			out += "; endpoint " + e.String()
+		}
+	}
+	return out
+}
+
 // dataplane are the probes of which the rules on this node are at fault.
 func dataplane(s *Snapshot) (evidence []string) {
 	for i := range s.Local.Probes {
