@@ -111,6 +111,7 @@ func TestUnheard(t *testing.T) {
 		}
 		time.Sleep(2 * late)
 		must(nil, services.Delete(ctx, "dual", metav1.DeleteOptions{}))
+		synctest.Wait() // the two watches are apart
 		must(slicesOf.Create(ctx, endpointSlice("six", "fd01::1"), metav1.CreateOptions{}))
 		expect("the first counts", "Service default/dual", "Service default/dual")
 		d.heard(local.NoFamily, start)
