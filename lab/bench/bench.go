@@ -20,6 +20,8 @@ type Config struct {
 	Root string
 	// Scale is the size of the cluster that is pretended.
 	Scale Scale
+	// SkipIdle leaves out what the node role takes while nothing happens.
+	SkipIdle bool
 }
 
 // figure is a line of the table: what was measured, and what it may be.
@@ -65,7 +67,10 @@ func Run(ctx context.Context, cfg Config, out io.Writer, p *cluster.Progress) (e
 	if err != nil {
 		return err
 	}
-	err = errors.Join(idle(ctx, c, cfg, out, p), probeCost(ctx, c, cfg, out, p))
+	if !cfg.SkipIdle {
+		err = idle(ctx, c, cfg, out, p)
+	}
+	err = errors.Join(err, probeCost(ctx, c, cfg, out, p))
 	if cfg.Scale.Nodes == 0 {
 		return err
 	}

@@ -20,6 +20,7 @@ func benchCommand(app *kingpin.Application, lab *string) (string, func() error) 
 	root := cmd.Flag("root", "The repository.").Default(".").String()
 	nodes := cmd.Flag("nodes", "Nodes to pretend, each with a kube-proxy pod; 0 measures the node role alone.").Default("5000").Int()
 	pods := cmd.Flag("pods", "Other pods to pretend.").Default("10000").Int()
+	skipIdle := cmd.Flag("skip-idle", "Leave out what the node role takes while nothing happens.").Bool()
 	return cmd.FullCommand(), func() error {
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
@@ -29,7 +30,7 @@ func benchCommand(app *kingpin.Application, lab *string) (string, func() error) 
 		}
 		return bench.Run(ctx, bench.Config{
 			Config: cluster.Config{Dir: *lab, Bin: bin, Mode: "nftables"},
-			Root:   *root, Scale: bench.Scale{Nodes: *nodes, Pods: *pods},
+			Root:   *root, Scale: bench.Scale{Nodes: *nodes, Pods: *pods}, SkipIdle: *skipIdle,
 		}, os.Stdout, progress())
 	}
 }
