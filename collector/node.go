@@ -139,12 +139,20 @@ func NewNode(cfg NodeConfig) (*Node, error) {
 	if cfg.Probe.Interval > 0 {
 		n.probes = newProbes(cfg.Probe, cfg.Name, n.desired, &contact{reader: "probe_targets", what: "what is asked for", logger: cfg.Logger})
 	}
+	if !cfg.Probe.Only {
+		n.addReaders()
+	}
+	return n, nil
+}
+
+// addReaders adds what reads the node itself.
+func (n *Node) addReaders() {
 	n.add("process", processEvery, n.readProcess, nil)
 	n.add("kube_proxy", portsEvery, n.readPorts, nil)
-	n.add("api_kube_proxy", cfg.APIInterval, n.readProxyAPI, n.waitProxyAPI)
-	n.add("api_endpoints", endpointsRarer*cfg.APIInterval, n.readEndpoints, n.waitEndpoints)
+	n.add("api_kube_proxy", n.cfg.APIInterval, n.readProxyAPI, n.waitProxyAPI)
+	n.add("api_endpoints", endpointsRarer*n.cfg.APIInterval, n.readEndpoints, n.waitEndpoints)
 	n.add("conntrack", kernelEvery, n.readConntrack, nil)
-	n.logs = local.NewLogs(filepath.Join(cfg.RootPath, "var/log/pods"), n.logLine)
+	n.logs = local.NewLogs(filepath.Join(n.cfg.RootPath, "var/log/pods"), n.logLine)
 	n.add("logs", logsEvery, n.readLogs, nil)
 	n.add("rules", rulesEvery, n.readRules, nil)
 	n.add("needs", kernelEvery, n.readNeeds, nil)
@@ -157,7 +165,6 @@ func NewNode(cfg NodeConfig) (*Node, error) {
 		}
 		return kernelEvery
 	})
-	return n, nil
 }
 
 func (n *Node) add(name string, every time.Duration, read func(context.Context) error, wait func() time.Duration) {

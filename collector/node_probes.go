@@ -25,6 +25,17 @@ type ProbeConfig struct {
 	Services map[string]string
 	// DNSName is what the cluster's DNS is asked for, with a dot at the end.
 	DNSName string
+	// Only says that nothing else is read: it runs in the pods' network, without
+	// any privilege.
+	Only bool
+}
+
+// vantage is from where it asks.
+func (c ProbeConfig) vantage() string {
+	if c.Only {
+		return "pod"
+	}
+	return "host"
 }
 
 // probes asks Services and keeps what became of it.
@@ -58,12 +69,12 @@ const seenWindow = 10 * time.Minute
 
 func newProbes(cfg ProbeConfig, node string, d *desired, logger *contact) *probes {
 	p := &probes{
-		cfg: cfg, node: node, desired: d, metrics: prober.NewServiceMetrics(node), contact: logger,
+		cfg: cfg, node: node, desired: d, metrics: prober.NewServiceMetrics(node, cfg.vantage()), contact: logger,
 		rounds: map[prober.TargetKey][]*prober.Round{}, seen: map[prober.TargetKey]map[netip.AddrPort]time.Time{},
 		failures: map[prober.TargetKey][]*prober.Round{},
 	}
 	p.source = func(netip.Addr) netip.Addr { return netip.Addr{} }
-	if b, err := local.NewBackends(); err == nil {
+	if b, err := local.NewBackends(); err == nil && !cfg.Only { // a pod's own network has no rules and no connections of others
 		p.source, p.backend = b.Source, b.Of
 	}
 	p.asker = prober.NewServices(prober.ServiceConfig{Interval: cfg.Interval, Timeout: cfg.Timeout, Node: node, Backend: p.backend, Note: p.note})
@@ -216,7 +227,7 @@ func (p *probes) reports(all []cause.Probe) []ProbeReport {
 }
 
 var (
-	targetLabels = []string{"ip_family", "module", "node", "port", "service"}
+	targetLabels = []string{"ip_family", "module", "node", "port", "service", "vantage"}
 	probeVerdict = family{"kproxy_probe_verdict",
 		"1 for whose fault it is if a Service does not answer from this node: ok, no_endpoints, dataplane (the rules here), backend or network; no sample while unknown.",
 		append(slices.Clone(targetLabels), "verdict")}
@@ -245,7 +256,7 @@ func (p *probes) write(e *exposition, all []cause.Probe) {
 		}
 		counts[name] = c
 		l := k.Labels()
-		values[name] = []string{l[3], l[2], p.node, l[1], l[0]}
+		values[name] = []string{l[3], l[2], p.node, l[1], l[0], p.cfg.vantage()}
 	}
 	known := p.backend != nil
 	p.mu.Unlock()

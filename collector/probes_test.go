@@ -145,6 +145,33 @@ func TestPlan(t *testing.T) {
 	}
 }
 
+// In the pods' network only Services are asked: nothing is said of kube-proxy.
+func TestProbeOnly(t *testing.T) {
+	n, err := NewNode(NodeConfig{Name: "n1", APIInterval: time.Minute, Logger: log.NewNopLogger(), Probe: ProbeConfig{Interval: 10 * time.Second, Timeout: time.Second, Only: true}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	target := &prober.ServiceTarget{Service: "default/web", Port: 80, Module: prober.ModuleHTTP, VIP: netip.MustParseAddrPort("10.96.0.7:80"), Endpoints: []prober.Endpoint{{Node: "n2"}}}
+	for range 2 {
+		n.probes.note(&prober.Round{Target: target, At: time.Now(), Attempts: []prober.Attempt{{Path: prober.PathVIP, Address: target.VIP, Reason: prober.ReasonTimeout}, {Path: prober.PathEndpoint, Reason: prober.ReasonOK}}})
+	}
+	var out strings.Builder
+	if err := n.WriteMetrics(&out); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(out.String(), `service="default/web",vantage="pod",verdict="dataplane"} 1`) {
+		t.Errorf("no verdict:\n%s", out.String())
+	}
+	for _, not := range []string{"kproxy_cause", "kproxy_primary", "kproxy_healthy", "kproxy_expected", "kproxy_api", "backends"} {
+		if strings.Contains(out.String(), not) {
+			t.Errorf("it says %s:\n%s", not, out.String())
+		}
+	}
+	if ok, lacks := n.Ready(); !ok || len(n.readers) > 0 {
+		t.Errorf("it waits for %s", lacks)
+	}
+}
+
 // What is asked for and cannot be is said, and takes nothing else away; what
 // changes is followed.
 func TestPlanChanges(t *testing.T) {
@@ -213,10 +240,10 @@ func TestNodeProbes(t *testing.T) {
 			t.Fatal(err)
 		}
 		const labels = `{ip_family="IPv4",module="http",node="n1",port="80",service="default/web"`
-		if text := "kproxy_probe_verdict" + labels + `,verdict="` + string(want) + `"} 1`; !strings.Contains(out.String(), text) {
+		if text := "kproxy_probe_verdict" + labels + `,vantage="host",verdict="` + string(want) + `"} 1`; !strings.Contains(out.String(), text) {
 			t.Errorf("it does not say %s:\n%s", text, out.String())
 		}
-		for _, text := range []string{"kproxy_probe_backends_expected" + labels + "} 2", "kproxy_probe_backends_seen" + labels + "} " + seen} {
+		for _, text := range []string{"kproxy_probe_backends_expected" + labels + `,vantage="host"} 2`, "kproxy_probe_backends_seen" + labels + `,vantage="host"} ` + seen} {
 			if !strings.Contains(out.String(), text) {
 				t.Errorf("it does not say %s:\n%s", text, out.String())
 			}
@@ -247,7 +274,7 @@ func TestNodeProbes(t *testing.T) {
 	var out strings.Builder
 	e := newExposition(&out)
 	p.write(e, p.snapshot(time.Now()))
-	if err := e.end(); err != nil || !strings.Contains(out.String(), `kproxy_probe_backends_expected{ip_family="IPv4",module="http",node="n1",port="80",service="default/web"} 1`) {
+	if err := e.end(); err != nil || !strings.Contains(out.String(), `kproxy_probe_backends_expected{ip_family="IPv4",module="http",node="n1",port="80",service="default/web",vantage="host"} 1`) {
 		t.Errorf("a client that stays with one: %v\n%s", err, out.String())
 	}
 	if old := p.snapshot(time.Now().Add(time.Minute)); len(old) != 0 {

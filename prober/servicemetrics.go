@@ -7,7 +7,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// ServiceMetrics counts rounds. Every family has the label node.
+// ServiceMetrics counts rounds. Every family has the labels node
+// and vantage.
 type ServiceMetrics struct {
 	success  *prometheus.GaugeVec
 	attempts *prometheus.CounterVec
@@ -19,9 +20,10 @@ type ServiceMetrics struct {
 	known map[TargetKey]bool // whose counters have been begun
 }
 
-// NewServiceMetrics makes those of a node's probes.
-func NewServiceMetrics(node string) *ServiceMetrics {
-	constant := prometheus.Labels{"node": node}
+// NewServiceMetrics makes those of a node's probes from the host's network or
+// from the pods'.
+func NewServiceMetrics(node, vantage string) *ServiceMetrics {
+	constant := prometheus.Labels{"node": node, "vantage": vantage}
 	target := []string{"service", "port", "module", "ip_family"}
 	with := func(more ...string) []string { return append(append([]string{}, target...), more...) }
 	buckets := []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, 1, 2.5}

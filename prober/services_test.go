@@ -374,7 +374,7 @@ func TestRepeat(t *testing.T) {
 }
 
 func TestServiceMetrics(t *testing.T) {
-	m := NewServiceMetrics("n1")
+	m := NewServiceMetrics("n1", "host")
 	registry := prometheus.NewPedanticRegistry()
 	registry.MustRegister(m)
 	target := &ServiceTarget{Service: "default/web", Port: 80, Module: ModuleHTTP, VIP: netip.MustParseAddrPort("10.96.0.1:80")}
@@ -384,8 +384,8 @@ func TestServiceMetrics(t *testing.T) {
 	}})
 	const want = `# HELP kproxy_probe_success 1 if the newest attempt at a Service by this path was answered, 0 if not; of endpoints, if all that were asked did.
 # TYPE kproxy_probe_success gauge
-kproxy_probe_success{ip_family="IPv4",module="http",node="n1",path="endpoint",port="80",service="default/web"} 0
-kproxy_probe_success{ip_family="IPv4",module="http",node="n1",path="vip",port="80",service="default/web"} 1
+kproxy_probe_success{ip_family="IPv4",module="http",node="n1",path="endpoint",port="80",service="default/web",vantage="host"} 0
+kproxy_probe_success{ip_family="IPv4",module="http",node="n1",path="vip",port="80",service="default/web",vantage="host"} 1
 `
 	if err := testutil.GatherAndCompare(registry, strings.NewReader(want), "kproxy_probe_success"); err != nil {
 		t.Error(err)

@@ -51,6 +51,7 @@ func newApp(cfg *config) (*kingpin.Application, commands) {
 	node.Flag("probe.timeout", "How long an attempt may take; at most half of --probe.interval.").Default("3s").DurationVar(&cfg.node.probeTimeout)
 	node.Flag("probe.service", "A Service to probe beside default/kubernetes, the cluster's DNS, and those with the annotation or label "+collector.ProbeAnnotation+
 		": namespace/name=http:80; may be repeated.").PlaceHolder("NS/NAME=MODULE:PORT").StringsVar(&cfg.node.probeServices)
+	node.Flag("probe-only", "Only probe Services, from the pods' network, and read nothing of the node: it needs no privilege.").BoolVar(&cfg.node.probeOnly)
 	node.Flag("probe.dns-name", "What the cluster's DNS is asked for.").Default("kubernetes.default.svc.cluster.local.").StringVar(&cfg.node.probeName)
 	once := app.Command("diagnose", "Judge once, for a person: exits with 0 if nothing is wrong, 1 if a cause was found, 2 if it could not tell.")
 	once.Flag("node", "Only this node.").StringVar(&cfg.diagnose.node)

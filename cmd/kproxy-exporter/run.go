@@ -49,6 +49,7 @@ type nodeConfig struct {
 	probeInterval, probeTimeout time.Duration
 	probeServices               []string
 	probeName                   string
+	probeOnly                   bool
 }
 
 // wrong is what is wrong with the times; empty if nothing is.
@@ -147,7 +148,7 @@ func newNodeRole(cfg config, l logs) (role, error) {
 		}
 		services[service] = strings.TrimSpace(services[service] + " " + specs)
 	}
-	node.Probe = collector.ProbeConfig{Interval: cfg.node.probeInterval, Timeout: cfg.node.probeTimeout, Services: services, DNSName: cfg.node.probeName}
+	node.Probe = collector.ProbeConfig{Interval: cfg.node.probeInterval, Timeout: cfg.node.probeTimeout, Services: services, DNSName: cfg.node.probeName, Only: cfg.node.probeOnly}
 	if err := giveAPI(&node, cfg.kubeconfig); err != nil {
 		level.Warn(l.logger).Log("msg", "no access to the API: only kube-proxy's own address is asked", "err", err)
 	}

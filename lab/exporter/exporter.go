@@ -123,13 +123,25 @@ const NodeName = "kproxy-exporter-node"
 // NodeAddress is where the node role listens on the i-th node, from 1.
 func NodeAddress(i int) string { return cluster.NodeIP(i) + ":19249" }
 
+// ProbeName is that of the prober's namespace and DaemonSet in the pods' network.
+const ProbeName = "kproxy-exporter-probe"
+
 // InstallNode loads the image on every node, applies the manifest of the node
 // role with more arguments, and waits until it runs everywhere.
 func InstallNode(ctx context.Context, c *cluster.Cluster, root string, args ...string) error {
+	return installDaemonSet(ctx, c, root, "deploy/node.yaml", NodeName, args)
+}
+
+// InstallProbe is InstallNode for the prober in the pods' network.
+func InstallProbe(ctx context.Context, c *cluster.Cluster, root string, args ...string) error {
+	return installDaemonSet(ctx, c, root, "deploy/probe.yaml", ProbeName, args)
+}
+
+func installDaemonSet(ctx context.Context, c *cluster.Cluster, root, file, name string, args []string) error {
 	if err := loadImage(c, root); err != nil {
 		return err
 	}
-	manifest, err := os.ReadFile(filepath.Join(root, "deploy/node.yaml"))
+	manifest, err := os.ReadFile(filepath.Join(root, file))
 	if err != nil {
 		return err
 	}
@@ -137,8 +149,8 @@ func InstallNode(ctx context.Context, c *cluster.Cluster, root string, args ...s
 	if err := c.Apply(ctx, strings.Replace(string(manifest), "args: [node", with, 1)); err != nil {
 		return err
 	}
-	if _, err := c.Kubectl(ctx, "", "-n", NodeName, "rollout", "status", "daemonset/"+NodeName, "--timeout=60s"); err != nil {
-		why, _ := c.Kubectl(ctx, "", "-n", NodeName, "describe", "pods")
+	if _, err := c.Kubectl(ctx, "", "-n", name, "rollout", "status", "daemonset/"+name, "--timeout=60s"); err != nil {
+		why, _ := c.Kubectl(ctx, "", "-n", name, "describe", "pods")
 		return fmt.Errorf("%w\n%s", err, why)
 	}
 	return nil

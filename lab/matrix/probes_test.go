@@ -1,11 +1,14 @@
 package matrix
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
 	"testing"
 	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/kproxy-exporter/kproxy-exporter/lab/exporter"
 	"github.com/kproxy-exporter/kproxy-exporter/lab/web"
@@ -29,9 +32,13 @@ func TestProbes(t *testing.T) {
 			if err := exporter.InstallNode(ctx, w.Cluster, w.root, "--api.interval=3s", "--probe.interval="+probeInterval.String(), "--probe.timeout=1s"); err != nil {
 				t.Fatal(err)
 			}
+			if err := exporter.InstallProbe(ctx, w.Cluster, w.root, "--probe.interval="+probeInterval.String(), "--probe.timeout=1s"); err != nil {
+				t.Fatal(err)
+			}
 			w.urls = []string{"http://" + w.Listen["n1"], "http://" + w.Listen["n2"]}
+			w.more = w.podVantage
 			well := func(s state) string {
-				for _, n := range []string{"n1", "n2"} {
+				for _, n := range []string{"n1", "n2", "n1/pod", "n2/pod"} {
 					for service, want := range map[string]string{
 						"default/kubernetes https": "ok", "web/web http": "ok", "web/web udp": "ok", "web/empty tcp": "no_endpoints", "kube-system/kube-dns dns": "ok",
 					} {
@@ -74,7 +81,7 @@ func (w *world) tryProbe(t *testing.T, f *web.Fault) time.Duration {
 		for k, v := range s.verdicts {
 			n, service, _ := strings.Cut(k, " ")
 			service, _, _ = strings.Cut(service, " ")
-			if ok := v == "ok" || v == "no_endpoints" || v == f.Here && n == node || v == f.Elsewhere; !ok || service != f.Service && v == "dataplane" {
+			if ok := v == "ok" || v == "no_endpoints" || v == f.Elsewhere || v == f.Here && strings.HasPrefix(n, node) || v == f.Pod && n == node+"/pod"; !ok || service != f.Service && v == "dataplane" {
 				wrong[fmt.Sprintf("%s finds %s", k, v)] = true
 			}
 		}
@@ -84,7 +91,10 @@ func (w *world) tryProbe(t *testing.T, f *web.Fault) time.Duration {
 	}
 	took, err := w.await(ctx, time.Minute, func(s state) string {
 		look(s)
-		for n, want := range map[string]string{"n1": f.Here, "n2": f.Elsewhere} {
+		for n, want := range map[string]string{"n1": f.Here, "n1/pod": cmp.Or(f.Pod, f.Here), "n2": f.Elsewhere, "n2/pod": f.Elsewhere} {
+			if strings.HasSuffix(n, "/pod") && f.Name == "rules-of-a-node-port-gone" {
+				want = "ok" // which is asked from the node alone
+			}
 			if got := s.worst(n, f.Service); got != want {
 				return fmt.Sprintf("%s finds %s %q, want %s", n, f.Service, got, want)
 			}
@@ -104,6 +114,27 @@ func (w *world) tryProbe(t *testing.T, f *web.Fault) time.Duration {
 		t.Error(what)
 	}
 	return took
+}
+
+// podVantage is what the probers in the pods' network say.
+func (w *world) podVantage(ctx context.Context) ([]string, error) {
+	client, err := w.Client()
+	if err != nil {
+		return nil, err
+	}
+	pods, err := client.CoreV1().Pods(exporter.ProbeName).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, p := range pods.Items {
+		body, err := client.CoreV1().Pods(exporter.ProbeName).ProxyGet("http", p.Name, "19249", "metrics", nil).DoRaw(ctx)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, string(body))
+	}
+	return out, nil
 }
 
 // worst is the verdict of a Service that is not ok, if one of its ports has one.

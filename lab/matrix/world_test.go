@@ -26,6 +26,8 @@ type world struct {
 	root string
 	// urls are the exporters whose metrics are judged together.
 	urls []string
+	// more are expositions of others that are judged too; nil if there are none.
+	more func(context.Context) ([]string, error)
 }
 
 func start(t *testing.T, name, mode string) *world {
@@ -153,6 +155,17 @@ func (w *world) scrape(ctx context.Context) (state, error) {
 			return s, err
 		}
 	}
+	if w.more != nil {
+		bodies, err := w.more(ctx)
+		if err != nil {
+			return s, err
+		}
+		for _, body := range bodies {
+			if err := s.read(body); err != nil {
+				return s, err
+			}
+		}
+	}
 	return s, nil
 }
 
@@ -176,7 +189,11 @@ func (s *state) read(body string) error {
 	}
 	for _, m := range families["kproxy_probe_verdict"].GetMetric() {
 		if m.GetGauge().GetValue() == 1 {
-			s.verdicts[label(m, "node")+" "+label(m, "service")+" "+label(m, "module")] = label(m, "verdict")
+			from := label(m, "node")
+			if v := label(m, "vantage"); v != "host" {
+				from += "/" + v
+			}
+			s.verdicts[from+" "+label(m, "service")+" "+label(m, "module")] = label(m, "verdict")
 		}
 	}
 	for _, m := range families["kproxy_primary_cause"].GetMetric() {

@@ -64,6 +64,9 @@ type Fault struct {
 	Service string
 	// Here is the verdict of the node that is broken, Elsewhere of the others.
 	Here, Elsewhere string
+	// Pod is the verdict of the pods' network on the node that is broken, if it is
+	// another.
+	Pod string
 
 	inject, heal func(context.Context, *target) error
 }
@@ -135,6 +138,13 @@ var Faults = []Fault{
 		Name: "route-cut", Breaks: "the node has lost its way to the other nodes' pods", Service: "web/web", Here: "network", Elsewhere: "ok",
 		inject: func(_ context.Context, t *target) error {
 			return t.run(t.node, "nft 'add table inet lab; add chain inet lab leaving { type filter hook postrouting priority 200; }; add rule inet lab leaving oifname eth0 ip daddr 10.244.0.0/16 drop'")
+		},
+		heal: unblock,
+	},
+	{
+		Name: "pods-cut-off", Breaks: "the node forwards nothing from its pods to other nodes'", Service: "web/web", Here: "ok", Elsewhere: "ok", Pod: "network",
+		inject: func(_ context.Context, t *target) error {
+			return t.run(t.node, "nft 'add table inet lab; add chain inet lab through { type filter hook forward priority 200; }; add rule inet lab through oifname eth0 ip saddr 10.244.0.0/16 ip daddr 10.244.0.0/16 drop'")
 		},
 		heal: unblock,
 	},
