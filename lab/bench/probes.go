@@ -46,7 +46,7 @@ func probeCost(ctx context.Context, c *cluster.Cluster, cfg Config, out io.Write
 		}); err != nil {
 			return err
 		}
-		bare, err := dial(m)
+		bare, err := dial(m, every/time.Duration(2*n))
 		if err != nil {
 			return err
 		}
@@ -75,7 +75,7 @@ func probeCost(ctx context.Context, c *cluster.Cluster, cfg Config, out io.Write
 			}
 		}
 	}
-	fmt.Fprintf(out, "\nWhat a probe costs the whole exporter beyond what it takes without, against connecting and closing in Go; half of them by a Service's address.\n")
+	fmt.Fprintf(out, "\nWhat a probe costs the whole exporter beyond what it takes without, against connecting and closing in Go at the same rate; half of them by a Service's address.\n")
 	return print(out, "bare", figures)
 }
 
@@ -171,9 +171,10 @@ func probing(ctx context.Context, m *machine.Machine) (cpu, probes float64, err 
 	return after[0].cpu - before[0].cpu, all2 - all, nil
 }
 
-// dial is the CPU of a bare connection on the node.
-func dial(m *machine.Machine) (float64, error) {
-	out, err := m.Run("/opt/lab/kproxy-lab", "dial", fmt.Sprintf("--count=%d", dials), fmt.Sprintf("%s:%d", cluster.NodeIP(1), answerPort))
+// dial is the CPU of a bare connection on the node, at the same rate.
+func dial(m *machine.Machine, every time.Duration) (float64, error) {
+	count := min(dials, int(probeWindow/every))
+	out, err := m.Run("/opt/lab/kproxy-lab", "dial", fmt.Sprintf("--count=%d", count), "--every="+every.String(), fmt.Sprintf("%s:%d", cluster.NodeIP(1), answerPort))
 	if err != nil {
 		return 0, err
 	}

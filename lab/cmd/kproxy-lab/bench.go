@@ -53,10 +53,11 @@ func scrapeCommand(app *kingpin.Application, _ *string) (string, func() error) {
 // dialCommand runs inside a machine.
 func dialCommand(app *kingpin.Application, _ *string) (string, func() error) {
 	cmd := app.Command("dial", "Connect and close, and print what it cost (the benchmark runs it).").Hidden()
-	count := cmd.Flag("count", "How often.").Required().Int()
+	count := cmd.Flag("count", "How many times.").Required().Int()
+	every := cmd.Flag("every", "How often.").Required().Duration()
 	address := cmd.Arg("address", "Where.").Required().String()
 	return cmd.FullCommand(), func() error {
-		d, err := bench.Dial(*address, *count)
+		d, err := bench.Dial(*address, *count, *every)
 		if err != nil {
 			return err
 		}
