@@ -129,7 +129,9 @@ func (c *contact) listWatch(
 	return &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 			began := time.Now()
-			c.open(began)
+			if o.Continue == "" { // else it is a page of the same list
+				c.open(began)
+			}
 			out, err := list(ctx, o)
 			if err != nil {
 				c.failedUnlessStopped(ctx, err)

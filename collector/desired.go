@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"crypto/x509"
 	"encoding/json"
+	"fmt"
 	"hash/maphash"
 	"maps"
 	"slices"
@@ -26,12 +27,14 @@ import (
 type desired struct {
 	sources sources
 	roots   *x509.CertPool
+	vip     string // of the Service kubernetes, as this node was told; may be empty
 	seed    maphash.Seed
 
 	mu sync.Mutex
 	// mu protects following.
 	unheard  map[string]unheard       // by IP family
 	servers  map[string][]APIEndpoint // the API servers, by EndpointSlice
+	version  int                      // counts what is kept
 	services map[string]*wantedService
 	// slices are those of a Service, by their own name; changedAt is when one of
 	// them last changed while it was watched.
@@ -75,7 +78,7 @@ const (
 // newDesired reads nothing if api is nil.
 func newDesired(cfg *NodeConfig) *desired {
 	d := &desired{
-		sources: sources{api: cfg.API, logger: cfg.Logger, klog: cfg.Klog}, roots: cfg.Roots, seed: maphash.MakeSeed(),
+		sources: sources{api: cfg.API, logger: cfg.Logger, klog: cfg.Klog}, roots: cfg.Roots, vip: cfg.VIPHost, seed: maphash.MakeSeed(),
 		unheard: map[string]unheard{}, servers: map[string][]APIEndpoint{},
 		services: map[string]*wantedService{}, slices: map[string]map[string]*wantedSlice{}, changedAt: map[string]time.Time{},
 	}
@@ -126,11 +129,12 @@ func (d *desired) convertService(object any) (wish, bool) {
 		if ip == "" || ip == corev1.ClusterIPNone {
 			continue
 		}
-		ports := slices.Clone(s.Spec.Ports)
-		for i := range ports {
-			// These lie in the EndpointSlices, or change nothing in the kernel.
-			ports[i].TargetPort.IntVal, ports[i].TargetPort.StrVal, ports[i].AppProtocol = 0, "", nil
+		// Where a port leads lies in the EndpointSlices; their order means nothing.
+		var ports []string
+		for _, p := range s.Spec.Ports {
+			ports = append(ports, fmt.Sprint(p.Name, " ", p.Protocol, " ", p.Port, " ", p.NodePort))
 		}
+		slices.Sort(ports)
 		w.content[familyOf(ip)] = d.hash([]any{ip, ports, s.Spec.SessionAffinity})
 	}
 	return w, len(w.content) > 0
@@ -147,17 +151,17 @@ func (d *desired) convertSlice(object any) (wish, bool) {
 	}
 	w := wish{what: "EndpointSlice " + s.Namespace + "/" + s.Name, slice: wantedSliceOf(s, service)}
 	if s.Namespace == metav1.NamespaceDefault && service == "kubernetes" {
-		w.servers = apiEndpoints(s, d.roots)
+		w.servers = apiEndpoints(s, d.roots, d.vip)
 	}
-	type part struct {
-		Addresses []string
-		Ready     *bool
+	var parts []string // in no order, as kube-proxy compares them
+	for _, e := range s.Endpoints {
+		parts = append(parts, fmt.Sprint(e.Conditions.Ready == nil || *e.Conditions.Ready, " ", slices.Sorted(slices.Values(e.Addresses))))
 	}
-	parts := make([]part, len(s.Endpoints))
-	for i, e := range s.Endpoints {
-		parts[i] = part{e.Addresses, e.Conditions.Ready}
+	for _, p := range w.slice.ports {
+		parts = append(parts, fmt.Sprint("port ", p.name, " ", p.udp, " ", p.other, " ", p.port))
 	}
-	w.content = map[string]uint64{string(s.AddressType): d.hash([]any{s.Ports, parts})}
+	slices.Sort(parts)
+	w.content = map[string]uint64{string(s.AddressType): d.hash(parts)}
 	return w, true
 }
 
@@ -227,6 +231,9 @@ func (d *desired) forget(family string) {
 func (d *desired) waits(family string) change {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if family == local.NoFamily { // it may serve one only
+		family = familyOf(d.vip)
+	}
 	var first change
 	for _, f := range familiesOf(family) {
 		if c := d.unheard[f].first; !c.at.IsZero() && (first.at.IsZero() || c.at.Before(first.at)) {
@@ -248,7 +255,8 @@ func familiesOf(label string) []string {
 const livezPath = "/livez"
 
 // apiEndpoints are the addresses of the Service kubernetes in an EndpointSlice.
-func apiEndpoints(s *discoveryv1.EndpointSlice, roots *x509.CertPool) []APIEndpoint {
+// Their certificate need not know them: clients come by the Service's address.
+func apiEndpoints(s *discoveryv1.EndpointSlice, roots *x509.CertPool, name string) []APIEndpoint {
 	port := "443"
 	for _, p := range s.Ports {
 		if p.Port != nil && (p.Name == nil || *p.Name == "https") {
@@ -258,7 +266,7 @@ func apiEndpoints(s *discoveryv1.EndpointSlice, roots *x509.CertPool) []APIEndpo
 	var out []APIEndpoint
 	for _, e := range s.Endpoints {
 		for _, a := range e.Addresses {
-			out = append(out, APIEndpoint{cause.KindEndpoint, prober.APITarget{Host: a, Port: port, Roots: roots, Path: livezPath}})
+			out = append(out, APIEndpoint{cause.KindEndpoint, prober.APITarget{Host: a, Port: port, ServerName: name, Roots: roots, Path: livezPath}})
 		}
 	}
 	return out

@@ -13,6 +13,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/client-go/kubernetes/fake"
 	k8stesting "k8s.io/client-go/testing"
 	"k8s.io/klog/v2"
@@ -95,6 +96,14 @@ func TestUnheard(t *testing.T) {
 		noted.Annotations = map[string]string{"endpoints.kubernetes.io/last-change-trigger-time": "x"}
 		must(slicesOf.Update(ctx, noted, metav1.UpdateOptions{}))
 		expect("nothing that concerns the rules", "", "")
+		elsewhere := clusterIP("web", "10.96.0.7")
+		elsewhere.Spec.Ports[0].TargetPort = intstr.FromInt32(8080)
+		elsewhere.Spec.Ports[0].AppProtocol = new("http")
+		must(services.Update(ctx, elsewhere, metav1.UpdateOptions{}))
+		ready := endpointSlice("web", "10.1.0.1")
+		ready.Endpoints[0].Conditions.Ready = new(true)
+		must(slicesOf.Update(ctx, ready, metav1.UpdateOptions{}))
+		expect("where a port leads, and what was meant anyway", "", "")
 
 		must(slicesOf.Update(ctx, endpointSlice("web", "10.1.0.2"), metav1.UpdateOptions{}))
 		expect("an endpoint", "EndpointSlice default/web-x", "")
@@ -120,6 +129,53 @@ func TestUnheard(t *testing.T) {
 		expect("another process", "Service default/dual", "")
 		d.heard(familyIPv4, time.Now())
 		expect("everything was heard of", "", "")
+	})
+}
+
+// Order means nothing to kube-proxy.
+func TestUnheardOrder(t *testing.T) {
+	d := newDesired(&NodeConfig{})
+	two := clusterIP("two", "10.96.0.7")
+	two.Spec.Ports = []corev1.ServicePort{{Name: "a", Port: 80}, {Name: "b", Port: 81}}
+	before, _ := d.convertService(two)
+	slices.Reverse(two.Spec.Ports)
+	if after, _ := d.convertService(two); after.content[familyIPv4] != before.content[familyIPv4] {
+		t.Error("the order of a Service's ports is a change")
+	}
+	two.Spec.Ports[0].Port = 82
+	if after, _ := d.convertService(two); after.content[familyIPv4] == before.content[familyIPv4] {
+		t.Error("another port is none")
+	}
+	s := endpointSlice("two", "10.1.0.1", "10.1.0.2")
+	s.Ports = append(s.Ports, discoveryv1.EndpointPort{Name: new("other"), Port: new(int32(81))})
+	was, _ := d.convertSlice(s)
+	slices.Reverse(s.Endpoints)
+	slices.Reverse(s.Ports)
+	if is, _ := d.convertSlice(s); is.content[familyIPv4] != was.content[familyIPv4] {
+		t.Error("the order of an EndpointSlice's endpoints and ports is a change")
+	}
+	s.Endpoints[0].Conditions.Ready = new(false)
+	if is, _ := d.convertSlice(s); is.content[familyIPv4] == was.content[familyIPv4] {
+		t.Error("an endpoint that is not ready is no change")
+	}
+}
+
+// A list's later pages do not move the last contact before it.
+func TestPagesOfAList(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &contact{logger: log.NewNopLogger()}
+		lw := c.listWatch(func(context.Context, metav1.ListOptions) (runtime.Object, error) { return &corev1.ServiceList{}, nil }, nil)
+		c.succeeded(0)
+		last := time.Now()
+		time.Sleep(10 * time.Minute)
+		for _, page := range []string{"", "two", "three"} {
+			if _, err := lw.ListWithContextFunc(t.Context(), metav1.ListOptions{Continue: page}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, before, _ := c.opening(); !before.Equal(last) {
+			t.Errorf("the last contact before was %v, want %v", before, last)
+		}
 	})
 }
 

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/go-kit/log"
@@ -77,25 +78,29 @@ type Node struct {
 
 // nodeSeen is what the readers saw last, and when.
 type nodeSeen struct {
-	process     *local.Process
-	processAt   time.Time // zero until processes could be listed
-	proxyAt     time.Time // when kube-proxy was last seen at all
-	metrics     *local.ProxyMetrics
-	eligible    *bool
-	portsAt     time.Time
-	addresses   proxyAddresses
-	file        cause.Settings
-	fileName    string
-	fileSince   time.Time
-	conntrack   *cause.Conntrack
-	inotify     *cause.Limit
-	runtime     *cause.Socket
-	runtimeWay  local.Streak
-	rules       *cause.RuleWorlds
-	mode        string // by its configuration, kept while there is no process
-	noNFTables  bool
-	needs       *cause.Needs
-	log, before *cause.Log
+	process   *local.Process
+	processAt time.Time // zero until processes could be listed
+	proxyAt   time.Time // when kube-proxy was last seen at all
+	// processOnce says that a process has been seen, configUnread that its
+	// configuration could not be, foreign that its health is somebody else's.
+	processOnce, configUnread, foreign bool
+	processState                       local.Streak
+	metrics                            *local.ProxyMetrics
+	eligible                           *bool
+	portsAt                            time.Time
+	addresses                          proxyAddresses
+	file                               cause.Settings
+	fileName                           string
+	fileSince                          time.Time
+	conntrack                          *cause.Conntrack
+	inotify                            *cause.Limit
+	runtime                            *cause.Socket
+	runtimeWay                         local.Streak
+	rules                              *cause.RuleWorlds
+	mode                               string // by its configuration, kept while there is no process
+	noNFTables                         bool
+	needs                              *cause.Needs
+	log, before                        *cause.Log
 }
 
 // nodeReader is one source, asked again and again. One that hangs holds up
@@ -328,6 +333,10 @@ func (n *Node) readRuntime(ctx context.Context) error {
 	if path == "" {
 		n.seen.runtime = nil
 		return errors.New("no container runtime's socket below " + n.cfg.RootPath)
+	}
+	if err != nil && !errors.Is(err, syscall.ECONNREFUSED) {
+		n.seen.runtime = nil
+		return fmt.Errorf("the container runtime's socket: %w", err) // who may not ask knows nothing
 	}
 	way := ""
 	if err != nil {

@@ -1,7 +1,6 @@
 package collector
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,13 +25,15 @@ var forwarding = map[string]string{familyIPv4: "net/ipv4/ip_forward", familyIPv6
 // readNeeds looks for what kube-proxy needs: in the kernel, and in its image.
 func (n *Node) readNeeds(context.Context) error {
 	n.mu.Lock()
-	p, mode, before := n.seen.process, n.seen.mode, n.seen.needs
+	p, mode, before, unread := n.seen.process, n.seen.mode, n.seen.needs, n.seen.configUnread
 	now := &cause.Needs{NoNFTables: n.seen.noNFTables}
 	n.mu.Unlock()
 	if r := n.runs.of(n.cfg.Name, n.lifeNow()); r != nil && r.Mode != "" {
 		mode = r.Mode
 	}
-	now.Mode = cmp.Or(mode, "iptables") // kube-proxy's own choice on Linux
+	if now.Mode = mode; mode == "" && !unread {
+		now.Mode = "iptables" // kube-proxy's own choice on Linux
+	}
 	err := n.findNeeds(now, p, before)
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -52,6 +52,11 @@ type probes struct {
 	source  func(netip.Addr) netip.Addr
 	backend func(own, to netip.AddrPort, udp bool) (netip.AddrPort, bool)
 
+	// What was planned last, of what version, and when; of one goroutine alone.
+	planned   []prober.ServiceTarget
+	plannedOf int
+	plannedAt time.Time
+
 	mu sync.Mutex
 	// mu protects following.
 	rounds map[prober.TargetKey][]*prober.Round // the newest two, the newest last
@@ -60,6 +65,9 @@ type probes struct {
 	// they outlast what succeeded since.
 	failures map[prober.TargetKey][]*prober.Round
 }
+
+// replan is how long a plan is good if nothing changes: the node's own address may.
+const replan = time.Minute
 
 // keptFailures is how many rounds that failed are kept of a target.
 const keptFailures = 10
@@ -86,6 +94,12 @@ func (p *probes) run(ctx context.Context) { p.asker.Run(ctx, p.targets) }
 
 // targets are those that are asked now.
 func (p *probes) targets() []prober.ServiceTarget {
+	p.desired.mu.Lock()
+	version := p.desired.version
+	p.desired.mu.Unlock()
+	if p.planned != nil && version == p.plannedOf && time.Since(p.plannedAt) < replan {
+		return p.planned
+	}
 	out, wrong := p.desired.plan(p.cfg.Services, p.node, p.source, p.cfg.DNSName)
 	if len(wrong) > 0 {
 		slices.SortFunc(wrong, func(a, b error) int { return compareText(a, b) })
@@ -107,6 +121,7 @@ func (p *probes) targets() []prober.ServiceTarget {
 			delete(p.failures, k)
 		}
 	}
+	p.planned, p.plannedOf, p.plannedAt = out, version, time.Now()
 	return out
 }
 

@@ -2,7 +2,9 @@ package collector
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/http"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -22,17 +24,34 @@ var loopback = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 // proxyAddresses are where kube-proxy's ports are asked from its own node.
 type proxyAddresses struct{ metrics, healthz netip.AddrPort }
 
-func defaultAddresses() proxyAddresses {
-	return proxyAddresses{netip.AddrPortFrom(loopback, metricsPort), netip.AddrPortFrom(loopback, healthzPort)}
+// defaultAddresses are those of a kube-proxy that is told where to bind what it
+// serves, or nothing.
+func defaultAddresses(bindAddress string) proxyAddresses {
+	at := loopback
+	if a, err := netip.ParseAddr(bindAddress); err == nil && a.Is6() {
+		at = netip.IPv6Loopback()
+	}
+	return proxyAddresses{netip.AddrPortFrom(at, metricsPort), netip.AddrPortFrom(at, healthzPort)}
 }
 
-// bound is where to ask for what was bound to an address as written.
+// bound is where to ask for what was bound to an address as written; invalid if
+// that cannot be known.
 func bound(written string, otherwise netip.AddrPort) netip.AddrPort {
-	a, err := netip.ParseAddrPort(written)
-	if err != nil || a.Port() == 0 {
+	if written == "" {
 		return otherwise
 	}
-	if a.Addr().IsUnspecified() {
+	a, err := netip.ParseAddrPort(written)
+	if err != nil {
+		alone, err := netip.ParseAddr(strings.Trim(written, "[]"))
+		if err != nil {
+			return netip.AddrPort{}
+		}
+		a = netip.AddrPortFrom(alone, otherwise.Port())
+	}
+	switch {
+	case a.Port() == 0:
+		return netip.AddrPort{} // any that was free
+	case a.Addr().IsUnspecified():
 		return netip.AddrPortFrom(loopback, a.Port())
 	}
 	return a
@@ -45,25 +64,27 @@ func (n *Node) readProcess(context.Context) error {
 	defer n.mu.Unlock()
 	if err != nil {
 		n.seen.process, n.seen.processAt = nil, time.Time{}
+		n.seen.configUnread = n.seen.configUnread || errors.Is(err, local.ErrOtherNetwork) // its ports are not ours
 		return err
 	}
 	now := time.Now()
 	n.seen.process, n.seen.processAt = p, now
-	n.seen.addresses, n.seen.file = defaultAddresses(), nil
+	n.seen.addresses, n.seen.file, n.seen.configUnread = defaultAddresses(""), nil, false
 	if p == nil {
 		return nil
 	}
-	n.seen.proxyAt = now
+	n.seen.proxyAt, n.seen.processOnce = now, true
+	n.seen.processState.Note(p.State, now)
 	config := p.Flag("config")
 	if config == "" {
 		n.seen.mode = p.Flag("proxy-mode")
-		n.seen.addresses = proxyAddresses{
-			bound(p.Flag("metrics-bind-address"), n.seen.addresses.metrics), bound(p.Flag("healthz-bind-address"), n.seen.addresses.healthz),
-		}
+		at := defaultAddresses(p.Flag("bind-address"))
+		n.seen.addresses = proxyAddresses{bound(p.Flag("metrics-bind-address"), at.metrics), bound(p.Flag("healthz-bind-address"), at.healthz)}
 		return nil
 	}
 	text, err := p.ReadFile(config)
 	if err != nil {
+		n.seen.configUnread = true
 		return fmt.Errorf("kube-proxy's configuration (it needs CAP_SYS_PTRACE and the node's processes): %w", err)
 	}
 	if since, err := p.ModTime(config); err == nil {
@@ -72,20 +93,26 @@ func (n *Node) readProcess(context.Context) error {
 	n.seen.file, n.seen.fileName = settingsOf(text), config
 	n.seen.mode = n.seen.file["mode"]
 	parsed := parseConfig(config, map[string]string{"config.conf": string(text)})
-	n.seen.addresses = proxyAddresses{bound(parsed.MetricsBind, n.seen.addresses.metrics), bound(parsed.HealthzBind, n.seen.addresses.healthz)}
+	at := defaultAddresses(n.seen.file["bindaddress"])
+	n.seen.addresses = proxyAddresses{bound(parsed.MetricsBind, at.metrics), bound(parsed.HealthzBind, at.healthz)}
 	return nil
 }
 
 // readPorts asks kube-proxy on the loopback address what it does.
 func (n *Node) readPorts(ctx context.Context) error {
 	n.mu.Lock()
-	at, life := n.seen.addresses, n.life()
+	at, life, known := n.seen.addresses, n.life(), n.seen.process != nil
 	n.mu.Unlock()
-	if !at.metrics.IsValid() {
-		at = defaultAddresses()
+	if at == (proxyAddresses{}) && !known {
+		at = defaultAddresses("")
 	}
-	m := n.ports.Ask(ctx, prober.PortTarget{Node: n.cfg.Name, Address: at.metrics, Path: "/healthz"})
-	h := n.ports.Ask(ctx, prober.PortTarget{Node: n.cfg.Name, Address: at.healthz, Path: "/healthz", After: "/livez"})
+	var m, h prober.PortResult
+	if at.metrics.IsValid() {
+		m = n.ports.Ask(ctx, prober.PortTarget{Node: n.cfg.Name, Address: at.metrics, Path: "/healthz"})
+	}
+	if at.healthz.IsValid() {
+		h = n.ports.Ask(ctx, prober.PortTarget{Node: n.cfg.Name, Address: at.healthz, Path: "/healthz", After: "/livez"})
+	}
 	var metrics *local.ProxyMetrics
 	var failed error
 	if m.Outcome == prober.Answered {
@@ -98,9 +125,11 @@ func (n *Node) readPorts(ctx context.Context) error {
 		metrics, failed = n.readMetrics(ctx, at.metrics)
 	}
 	var eligible *bool
+	foreign := false
 	if h.Outcome == prober.Answered {
-		if _, body, err := prober.Page(ctx, at.healthz, "/healthz", portTimeout, metricsBytes); err == nil {
+		if status, body, err := prober.Page(ctx, at.healthz, "/healthz", portTimeout, metricsBytes); err == nil {
 			eligible = local.ParseHealth(body)
+			foreign = status != http.StatusServiceUnavailable && !local.IsHealth(body)
 		}
 	}
 	if ctx.Err() != nil {
@@ -109,7 +138,7 @@ func (n *Node) readPorts(ctx context.Context) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	now := time.Now()
-	n.seen.portsAt, n.seen.metrics, n.seen.eligible, n.seen.addresses = now, metrics, eligible, at
+	n.seen.portsAt, n.seen.metrics, n.seen.eligible, n.seen.addresses, n.seen.foreign = now, metrics, eligible, at, foreign
 	if metrics != nil && len(metrics.Families) > 0 || eligible != nil {
 		n.seen.proxyAt = now // nobody else answers so
 	}
@@ -170,9 +199,14 @@ func (n *Node) followFamilies(now time.Time) {
 
 // proxy is kube-proxy as it was seen last; the caller holds mu.
 func (n *Node) proxy(now time.Time) *cause.Proxy {
-	out := &cause.Proxy{ProcessesKnown: !n.seen.processAt.IsZero() && now.Sub(n.seen.processAt) <= believed*processEvery+readLimit}
-	if p := n.seen.process; p != nil && out.ProcessesKnown {
-		out.Process = &cause.Process{PID: p.PID, State: p.State, Started: p.Started}
+	out := &cause.Proxy{HealthzForeign: n.seen.foreign}
+	known := !n.seen.processAt.IsZero() && now.Sub(n.seen.processAt) <= believed*processEvery+readLimit
+	switch p := n.seen.process; {
+	case !known:
+	case p != nil:
+		out.Process = &cause.Process{PID: p.PID, State: p.State, Since: n.seen.processState.Since, Times: n.seen.processState.Times, Started: p.Started}
+	default:
+		out.Ended = n.seen.processOnce
 	}
 	out.Seen = !n.seen.proxyAt.IsZero() && now.Sub(n.seen.proxyAt) <= seenFor
 	if n.seen.portsAt.IsZero() || now.Sub(n.seen.portsAt) > believed*portsEvery+readLimit+4*portTimeout {
@@ -180,7 +214,7 @@ func (n *Node) proxy(now time.Time) *cause.Proxy {
 	}
 	port := func(a netip.AddrPort) cause.Port {
 		r, ok := n.ports.Result(n.cfg.Name, a.Port())
-		if !ok {
+		if !ok || n.seen.configUnread && r.Outcome != prober.Answered { // it may be another port
 			return cause.Port{Number: a.Port()}
 		}
 		return cause.Port{Number: a.Port(), Outcome: string(r.Outcome), Status: r.Status, Livez: r.AfterStatus, Error: r.Error, Since: r.Since, At: r.At, Times: r.Times}

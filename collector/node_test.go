@@ -143,9 +143,17 @@ func TestNodeIsWell(t *testing.T) {
 	if problems, err := promlint.New(&out).Lint(); err != nil || len(problems) > 0 {
 		t.Errorf("lint: %v %v", problems, err)
 	}
-	// What is old is unknown.
+	// What is old is unknown, each for itself.
+	n.noteAPI(cause.KindKubeProxy, prober.APITarget{Host: "10.0.0.1", Port: "6443"}, prober.APIResult{Class: prober.APIOK})
+	n.seen.rules, n.seen.log, n.seen.runtime = &cause.RuleWorlds{}, &cause.Log{}, &cause.Socket{}
+	for _, r := range n.readers {
+		r.contact.succeeded(0)
+	}
+	if l := n.snapshot(time.Now()).Local; l.Rules == nil || l.Log == nil || l.Needs == nil || len(l.API) != 1 {
+		t.Errorf("now: %+v", l)
+	}
 	old := n.snapshot(time.Now().Add(time.Hour))
-	if l := old.Local; l.Conntrack != nil || l.Inotify != nil || l.Runtime != nil || len(l.API) != 0 || l.Proxy.Seen || l.Proxy.Ports.Metrics.Outcome != "" || old.Expected != nil {
+	if l := old.Local; l.Rules != nil || l.Log != nil || l.Needs != nil || l.Conntrack != nil || l.Inotify != nil || l.Runtime != nil || len(l.API) != 0 || l.Proxy.Seen || l.Proxy.Ports.Metrics.Outcome != "" || old.Expected != nil {
 		t.Errorf("an hour later: %+v %+v", l, l.Proxy)
 	}
 }
@@ -156,13 +164,14 @@ func TestNodeIsSick(t *testing.T) {
 		pages map[string]func(http.ResponseWriter)
 		want  string
 	}{
-		"/livez fails":            {map[string]func(http.ResponseWriter){"/healthz": status(503), "/livez": status(503)}, "rules_stale/sync_stuck"},
-		"somebody else answers":   {map[string]func(http.ResponseWriter){"/proxyMode": status(404), "/configz": status(404), "/metrics": status(404)}, "port_conflict/metrics"},
-		"it is being drained":     {map[string]func(http.ResponseWriter){"/healthz": status(503)}, ""},
-		"an old version":          {map[string]func(http.ResponseWriter){"/livez": status(404), "/configz": status(404)}, ""},
-		"its metrics are no text": {map[string]func(http.ResponseWriter){"/metrics": func(w http.ResponseWriter) { fmt.Fprint(w, "process_open_fds {") }}, ""},
-		"it runs as another":      {map[string]func(http.ResponseWriter){"/configz": func(w http.ResponseWriter) { fmt.Fprint(w, strings.Replace(configz(t), `"n1"`, `"other"`, 1)) }}, "config_mismatch/hostname"},
-		"its descriptors run out": {map[string]func(http.ResponseWriter){"/metrics": func(w http.ResponseWriter) { fmt.Fprint(w, "process_open_fds 99\nprocess_max_fds 100\n") }}, "resource_exhausted/file_descriptors"},
+		"/livez fails":                   {map[string]func(http.ResponseWriter){"/healthz": status(503), "/livez": status(503)}, "rules_stale/sync_stuck"},
+		"somebody else answers":          {map[string]func(http.ResponseWriter){"/proxyMode": status(404), "/configz": status(404), "/metrics": status(404)}, "port_conflict/metrics"},
+		"it is being drained":            {map[string]func(http.ResponseWriter){"/healthz": status(503)}, ""},
+		"an old version":                 {map[string]func(http.ResponseWriter){"/livez": status(404), "/configz": status(404)}, ""},
+		"its metrics are no text":        {map[string]func(http.ResponseWriter){"/metrics": func(w http.ResponseWriter) { fmt.Fprint(w, "process_open_fds {") }}, ""},
+		"it runs as another":             {map[string]func(http.ResponseWriter){"/configz": func(w http.ResponseWriter) { fmt.Fprint(w, strings.Replace(configz(t), `"n1"`, `"other"`, 1)) }}, "config_mismatch/hostname"},
+		"its descriptors run out":        {map[string]func(http.ResponseWriter){"/metrics": func(w http.ResponseWriter) { fmt.Fprint(w, "process_open_fds 99\nprocess_max_fds 100\n") }}, "resource_exhausted/file_descriptors"},
+		"another answers for its health": {map[string]func(http.ResponseWriter){"/healthz": func(w http.ResponseWriter) { fmt.Fprint(w, "ok") }}, "port_conflict/healthz"},
 		"it never wrote its rules": {map[string]func(http.ResponseWriter){"/metrics": func(w http.ResponseWriter) {
 			fmt.Fprint(w, "process_start_time_seconds 1.7e9\nkubeproxy_sync_proxy_rules_last_queued_timestamp_seconds{ip_family=\"IPv6\"} 1.7e9\n")
 		}}, "rules_stale/never_synced"},
@@ -261,10 +270,51 @@ func TestNodeUnheard(t *testing.T) {
 	if got := primaryOf(n); got != "" {
 		t.Errorf("it has heard, and %q", got)
 	}
+	n.desired.unheard["IPv4"] = unheard{c, c}
+	n.seen.metrics = &local.ProxyMetrics{Started: time.Now(), Families: map[string]local.FamilyMetrics{"IPv4": {}}}
+	n.followFamilies(time.Now())
+	if got := n.desired.waits("IPv4"); got.what != "" {
+		t.Errorf("a kube-proxy that has just begun waits for %+v", got)
+	}
+	n.readAll(t)
 	n.desired.unheard["IPv6"] = unheard{c, c} // of which its metrics say nothing
 	n.readAll(t)
 	if got := primaryOf(n); got != "" {
 		t.Errorf("a family that it does not serve: %q", got)
+	}
+}
+
+// A kube-proxy inside another process, and one whose configuration may not be read.
+func TestNodeUnseen(t *testing.T) {
+	metrics, healthz := fakeKubeProxy(t, nil)
+	n := newTestNode(t, fakeProc(t, metrics, healthz))
+	n.readAll(t)
+	if err := os.RemoveAll(filepath.Join(n.cfg.ProcPath, "7")); err != nil {
+		t.Fatal(err)
+	}
+	n.seen.processOnce = false // as if it had never been seen
+	if err := n.readProcess(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	n.seen.addresses = proxyAddresses{metrics, healthz}
+	if report := n.Report().Nodes[0]; report.State() != StateHealthy {
+		t.Errorf("inside another process: %+v", report)
+	}
+	n.seen.processOnce = true
+	if report := n.Report().Nodes[0]; report.State() != StateUnwell {
+		t.Errorf("it has ended: %+v", report)
+	}
+	n = newTestNode(t, fakeProc(t, netip.MustParseAddrPort("127.0.0.1:1"), netip.MustParseAddrPort("127.0.0.1:1")))
+	if err := os.Remove(filepath.Join(n.cfg.ProcPath, "7/root/config.conf")); err != nil {
+		t.Fatal(err)
+	}
+	n.readAll(t)
+	if report := n.Report().Nodes[0]; report.State() != StateUnknown {
+		t.Errorf("its ports are not known: %+v", report)
+	}
+	var out bytes.Buffer
+	if err := n.WriteMetrics(&out); err != nil || strings.Contains(out.String(), "kproxy_endpoint_up") {
+		t.Errorf("its ports are not known: %v\n%s", err, out.String())
 	}
 }
 
@@ -316,7 +366,7 @@ func TestBound(t *testing.T) {
 	other := netip.MustParseAddrPort("127.0.0.1:10249")
 	for written, want := range map[string]string{
 		"": "127.0.0.1:10249", "0.0.0.0:10250": "127.0.0.1:10250", "[::]:1": "127.0.0.1:1", "10.0.0.1:2": "10.0.0.1:2", "[fd00::1]:3": "[fd00::1]:3",
-		"127.0.0.1:4": "127.0.0.1:4", "0.0.0.0": "127.0.0.1:10249", "0.0.0.0:0": "127.0.0.1:10249", "x": "127.0.0.1:10249",
+		"127.0.0.1:4": "127.0.0.1:4", "0.0.0.0": "127.0.0.1:10249", "192.0.2.1": "192.0.2.1:10249", "[fd00::1]": "[fd00::1]:10249", "0.0.0.0:0": "invalid AddrPort", "x": "invalid AddrPort",
 	} {
 		if got := bound(written, other).String(); got != want {
 			t.Errorf("%q: %s, want %s", written, got, want)

@@ -62,7 +62,7 @@ func (r *runningConfigs) page(t prober.PortTarget, path string, status int, body
 			settings, versioned, understood = parseConfigz(body)
 		}
 		if understood {
-			now.Hostname = settings["hostnameoverride"]
+			now.Hostname = strings.ToLower(strings.TrimSpace(settings["hostnameoverride"])) // as kube-proxy does
 			delete(settings, "hostnameoverride")
 			now.Settings = r.share(cause.NewRunningSettings(settings, versioned))
 		}

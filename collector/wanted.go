@@ -108,6 +108,7 @@ func wantedSliceOf(s *discoveryv1.EndpointSlice, service string) *wantedSlice {
 
 // keep keeps what a Service or an EndpointSlice wants now; the caller holds mu.
 func (d *desired) keep(previous, current *wish, synced bool, now time.Time) {
+	d.version++
 	if previous != nil {
 		if s := previous.service; s != nil {
 			delete(d.services, s.name)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -123,8 +124,9 @@ func AskAPI(ctx context.Context, t APITarget, timeout time.Duration) APIResult {
 		return fail(PhaseTLS, tlsClass(ctx, err), err)
 	}
 	var status int
+	var own bool
 	if err := phase(PhaseAnswer, func() (err error) {
-		status, err = t.ask(secure)
+		status, own, err = t.ask(secure)
 		return err
 	}); err != nil {
 		return fail(PhaseAnswer, answerClass(ctx, err), err)
@@ -134,6 +136,7 @@ func AskAPI(ctx context.Context, t APITarget, timeout time.Duration) APIResult {
 		return fail(PhaseAnswer, APIUnauthorized, fmt.Errorf("GET %s: 401 Unauthorized", t.Path))
 	case status == http.StatusForbidden:
 		return fail(PhaseAnswer, APIForbidden, fmt.Errorf("GET %s: 403 Forbidden", t.Path))
+	case status == http.StatusNotFound && own: // it knows no such Node, and says so
 	case status == http.StatusNotFound, status >= 300 && status < 400:
 		return fail(PhaseAnswer, APIWrongEndpoint, fmt.Errorf("GET %s: %d: it is no API server", t.Path, status))
 	case status >= http.StatusInternalServerError:
@@ -190,24 +193,30 @@ func (t APITarget) tlsConfig(r *APIResult) *tls.Config {
 	}
 }
 
-// ask sends the request and reads the answer's head.
-func (t APITarget) ask(conn net.Conn) (status int, err error) {
+// ask sends the request and reads the answer's head; own is whether it is one of
+// the API's own kind, of an answer that says that something is not there.
+func (t APITarget) ask(conn net.Conn) (status int, own bool, err error) {
 	head := "GET " + t.Path + " HTTP/1.1\r\nHost: " + net.JoinHostPort(t.Host, t.Port) + "\r\nUser-Agent: kproxy-exporter\r\nAccept: application/json\r\nConnection: close\r\n"
 	if t.Token != "" {
 		if strings.ContainsAny(t.Token, "\r\n") {
-			return 0, errors.New("the token holds a line break")
+			return 0, false, errors.New("the token holds a line break")
 		}
 		head += "Authorization: Bearer " + t.Token + "\r\n"
 	}
 	if _, err := io.WriteString(conn, head+"\r\n"); err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	res, err := http.ReadResponse(bufio.NewReaderSize(io.LimitReader(conn, headerLimit), 1024), nil)
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
-	res.Body.Close()
-	return res.StatusCode, nil
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusNotFound {
+		return res.StatusCode, false, nil
+	}
+	var answer struct{ Kind string }
+	err = json.NewDecoder(res.Body).Decode(&answer) // bounded as the head is
+	return res.StatusCode, err == nil && answer.Kind == "Status", nil
 }
 
 func connectClass(err error) APIClass {

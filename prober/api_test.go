@@ -129,6 +129,10 @@ func TestAskAPI(t *testing.T) {
 		{"by an expired certificate", with(mutual, func(a *APITarget) { a.Certificates = []tls.Certificate{ca.issue(time.Now().Add(-time.Minute))} }), APICertExpired, PhaseAnswer},
 		{"forbidden", status(403), APIForbidden, PhaseAnswer},
 		{"unwell", status(500), APIFailed, PhaseAnswer},
+		{"it knows no such Node, and says so", with(api(t, good, nil, func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusNotFound)
+			_, _ = io.WriteString(w, `{"kind":"Status","apiVersion":"v1","reason":"NotFound"}`)
+		}), nothing), APIOK, ""},
 		{"no API server", status(404), APIWrongEndpoint, PhaseAnswer},
 		{"no API server, elsewhere", status(302), APIWrongEndpoint, PhaseAnswer},
 		{"another authority", with(status(200), func(a *APITarget) { a.Roots = other.pool }), APITLS, PhaseTLS},

@@ -32,16 +32,8 @@ func newApp(cfg *config) (*kingpin.Application, commands) {
 	app.Flag("log.format", "Format of log messages: logfmt or json.").Default("logfmt").EnumVar(&cfg.logFormat, "logfmt", "json")
 	cfg.web = kingpinflag.AddFlags(app, ":19249")
 
-	app.Flag("kube-proxy.namespace", "Namespace of kube-proxy's DaemonSet and pods.").Default("kube-system").StringVar(&cfg.namespace)
-	app.Flag("kube-proxy.selector", "Label selector of kube-proxy's pods; may be repeated, any may match.").
-		Default("k8s-app=kube-proxy", "component=kube-proxy,k8s-app!=kube-proxy").StringsVar(&cfg.selectors)
-	app.Flag("api.stale-after", "How long the API server may not answer before what it said counts as unknown; a connection that is dead in silence is noticed 45s later.").
-		Default("1m").DurationVar(&cfg.staleAfter)
-
-	app.Flag("ports.interval", "How often kube-proxy's ports on each node are asked, as monitoring would; longer with many nodes; 0 for never.").
-		Default("15s").DurationVar(&cfg.ports)
-
 	cluster := app.Command("cluster", "Watch the whole cluster through the API (a Deployment; no privileges).")
+	wholeCluster(cluster, cfg)
 	node := app.Command("node", "Watch this node itself (a DaemonSet on the host's network): it needs no API server.")
 	node.Flag("node-name", "The node's name, from spec.nodeName.").Envar("NODE_NAME").StringVar(&cfg.node.name)
 	node.Flag("path.procfs", "Where the node's /proc is mounted.").Default("/proc").StringVar(&cfg.node.procPath)
@@ -54,10 +46,22 @@ func newApp(cfg *config) (*kingpin.Application, commands) {
 	node.Flag("probe-only", "Only probe Services, from the pods' network, and read nothing of the node: it needs no privilege.").BoolVar(&cfg.node.probeOnly)
 	node.Flag("probe.dns-name", "What the cluster's DNS is asked for.").Default("kubernetes.default.svc.cluster.local.").StringVar(&cfg.node.probeName)
 	once := app.Command("diagnose", "Judge once, for a person: exits with 0 if nothing is wrong, 1 if a cause was found, 2 if it could not tell.")
+	wholeCluster(once, cfg)
 	once.Flag("node", "Only this node.").StringVar(&cfg.diagnose.node)
 	once.Flag("dump", "Read this directory, written by 'kubectl cluster-info dump --output-directory', instead of a cluster.").StringVar(&cfg.diagnose.dump)
 	once.Flag("output", "table, for people, or json.").Short('o').Default("table").EnumVar(&cfg.diagnose.output, "table", "json")
 	return app, commands{cluster.FullCommand(), node.FullCommand(), once.FullCommand()}
+}
+
+// wholeCluster declares the flags of the commands that read the whole cluster.
+func wholeCluster(c *kingpin.CmdClause, cfg *config) {
+	c.Flag("kube-proxy.namespace", "Namespace of kube-proxy's DaemonSet and pods.").Default("kube-system").StringVar(&cfg.namespace)
+	c.Flag("kube-proxy.selector", "Label selector of kube-proxy's pods; may be repeated, any may match.").
+		Default("k8s-app=kube-proxy", "component=kube-proxy,k8s-app!=kube-proxy").StringsVar(&cfg.selectors)
+	c.Flag("api.stale-after", "How long the API server may not answer before what it said counts as unknown; a connection that is dead in silence is noticed 45s later.").
+		Default("1m").DurationVar(&cfg.staleAfter)
+	c.Flag("ports.interval", "How often kube-proxy's ports on each node are asked, as monitoring would; longer with many nodes; 0 for never.").
+		Default("15s").DurationVar(&cfg.ports)
 }
 
 func main() {
@@ -68,7 +72,7 @@ func main() {
 		fmt.Fprintf(os.Stderr, "kproxy-exporter: %v; try --help\n", err)
 		os.Exit(2)
 	}
-	if wrong := cfg.wrong(); wrong != "" {
+	if wrong := cfg.wrong(command); wrong != "" {
 		fmt.Fprintf(os.Stderr, "kproxy-exporter: %s\n", wrong)
 		os.Exit(2)
 	}

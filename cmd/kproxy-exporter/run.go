@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -53,7 +54,7 @@ type nodeConfig struct {
 }
 
 // wrong is what is wrong with the times; empty if nothing is.
-func (c config) wrong() string {
+func (c config) wrong(command string) string {
 	switch {
 	case c.ports != 0 && c.ports < time.Second:
 		return fmt.Sprintf("--ports.interval is %s; it must be 0 or at least 1s", c.ports)
@@ -61,7 +62,7 @@ func (c config) wrong() string {
 		return fmt.Sprintf("--api.interval is %s; it must be at least 1s", c.node.apiInterval)
 	case c.node.probeInterval != 0 && (c.node.probeInterval < time.Second || c.node.probeTimeout <= 0 || c.node.probeTimeout > c.node.probeInterval/2):
 		return fmt.Sprintf("--probe.interval is %s and --probe.timeout %s; the first must be 0 or at least 1s, the second more than 0 and at most half of it", c.node.probeInterval, c.node.probeTimeout)
-	case c.staleAfter < time.Second:
+	case command != "node" && c.staleAfter < time.Second:
 		return fmt.Sprintf("--api.stale-after is %s; it must be at least 1s", c.staleAfter)
 	}
 	return ""
@@ -139,6 +140,9 @@ func newNodeRole(cfg config, l logs) (role, error) {
 	node := collector.NodeConfig{
 		Name: cfg.node.name, ProcPath: cfg.node.procPath, RootPath: cfg.node.rootPath, APIInterval: cfg.node.apiInterval,
 		VIPHost: os.Getenv("KUBERNETES_SERVICE_HOST"), VIPPort: cmp.Or(os.Getenv("KUBERNETES_SERVICE_PORT"), "443"), Logger: l.logger, Klog: l.klog,
+	}
+	if a, err := netip.ParseAddr(node.VIPHost); err != nil || a.IsLoopback() {
+		node.VIPHost = "" // it is set to something that is no Service
 	}
 	services := map[string]string{}
 	for _, text := range cfg.node.probeServices {

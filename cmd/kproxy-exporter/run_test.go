@@ -261,6 +261,10 @@ func TestFlags(t *testing.T) {
 		"node --api.interval=1s --node-name=x": "",
 		"node --api.interval=999ms":            "--api.interval",
 		"node --api.interval=-1s":              "--api.interval",
+		"node --probe.interval=0":              "",
+		"node --probe.interval=500ms":          "--probe.interval",
+		"node --probe.interval=5s":             "--probe.interval", // its timeout is 3s
+		"node --probe.timeout=0":               "--probe.interval",
 	} {
 		var cfg config
 		app, names := newApp(&cfg)
@@ -268,7 +272,7 @@ func TestFlags(t *testing.T) {
 		if err != nil {
 			t.Errorf("%s: %v", args, err)
 		}
-		if wrong := cfg.wrong(); (want == "") != (wrong == "") || !strings.HasPrefix(wrong, want) {
+		if wrong := cfg.wrong(command); (want == "") != (wrong == "") || !strings.HasPrefix(wrong, want) {
 			t.Errorf("%s: %q, want %q", args, wrong, want)
 		}
 		if command != names.cluster && command != names.node && command != names.diagnose {

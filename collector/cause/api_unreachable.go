@@ -60,6 +60,9 @@ func deadEndpoints(s *Snapshot) Verdict {
 	var evidence []string
 	for i := range s.Local.API {
 		a := &s.Local.API[i]
+		if a.Kind == KindVIP && a.Class == APIClassOK {
+			return unknown("the address in kube-proxy's kubeconfig") // one answers, behind it
+		}
 		if a.Kind != KindEndpoint {
 			continue
 		}

@@ -78,8 +78,12 @@ type Proxy struct {
 	Seen bool
 	// Process is nil if the node's processes cannot be seen, or none is kube-proxy.
 	Process *Process
-	// ProcessesKnown says that they can be seen.
-	ProcessesKnown bool
+	// Ended says that there was one, and is none any more. A kube-proxy inside
+	// another process is never seen.
+	Ended bool
+	// HealthzForeign says that what answers on its port for health is somebody
+	// else.
+	HealthzForeign bool
 	// Ports are its two ports.
 	Ports Ports
 	// Started is when the process began; zero if it does not tell.
@@ -100,8 +104,11 @@ type Proxy struct {
 // Process is what the kernel says of it.
 type Process struct {
 	PID int
-	// State is the letter of /proc/PID/stat: T is stopped by a signal.
+	// State is the letter of /proc/PID/stat: T is stopped by a signal; Since and
+	// Times are since when and how often in a row it was seen so.
 	State   string
+	Since   time.Time
+	Times   int
 	Started time.Time
 }
 
@@ -188,7 +195,9 @@ func (p *Proxy) says(port Port, outcome string) bool {
 }
 
 // stopped is whether the process was stopped by a signal.
-func (p *Proxy) stopped() bool { return p.Process != nil && strings.HasPrefix(p.Process.State, "T") }
+func (p *Proxy) stopped() bool {
+	return p.Process != nil && strings.HasPrefix(p.Process.State, "T") && p.Process.Times >= confirmed
+}
 
 // silent is whether it accepts connections and answers none.
 func (p *Proxy) silent() bool {
@@ -202,7 +211,7 @@ func (l *Local) says(s *Snapshot) *Log {
 	if p == nil || localHealth(s) == Active || l.Log == nil {
 		return nil
 	}
-	ended := p.ProcessesKnown && p.Process == nil
+	ended := p.Ended
 	young := !p.began().IsZero() && s.Now.Sub(p.began()) < startup // between two tries of a loop
 	if localHealth(s) != Inactive && !ended && !young {
 		return nil
@@ -226,11 +235,11 @@ func localHealth(s *Snapshot) State {
 	}
 	h := p.Ports.Healthz
 	switch {
-	case p.stopped(), p.silent(), p.ProcessesKnown && p.Process == nil:
+	case p.stopped(), p.silent(), p.Ended:
 		return Inactive
 	case p.says(h, PortRefused):
 		return Inactive
-	case h.Outcome != PortAnswered:
+	case h.Outcome != PortAnswered, p.HealthzForeign:
 		return Unknown
 	case h.Status == statusOK, h.Livez == statusOK:
 		return Active

@@ -20,7 +20,7 @@ func healthyLocal() *Snapshot {
 		Local: &Local{
 			API: []APIAddress{streak(KindKubeProxy, "10.0.0.1:6443"), streak(KindVIP, "10.96.0.1:443"), streak(KindEndpoint, "10.0.0.1:6443")},
 			Proxy: &Proxy{
-				Seen: true, ProcessesKnown: true, Process: &Process{PID: 7, State: "S", Started: began}, Started: began,
+				Seen: true, Process: &Process{PID: 7, State: "S", Since: began, Times: 100, Started: began}, Started: began,
 				Ports:    Ports{Metrics: answers(10249, 200, 0), Healthz: answers(10256, 200, 0)},
 				Families: []Family{{Name: "IPv4", Queued: synced.Add(-time.Second), Synced: synced}, {Name: "IPv6", Queued: synced.Add(-time.Second), Synced: synced}},
 				Eligible: &eligible, FilesOpen: 12, FilesMax: 20000,
@@ -73,7 +73,7 @@ var sickNode = map[string]map[string]func(*Snapshot){
 		"inotify":          func(s *Snapshot) { s.Local.Inotify.Left, s.Local.Inotify.Error = false, "too many open files" },
 		"file_descriptors": func(s *Snapshot) { s.Local.Proxy.FilesOpen = 18000 },
 	},
-	"port_conflict": {"metrics": func(s *Snapshot) { s.Running.Foreign = true }},
+	"port_conflict": {"metrics": func(s *Snapshot) { s.Running.Foreign = true }, "healthz": func(s *Snapshot) { s.Local.Proxy.HealthzForeign = true }},
 	"conflicting_rules": {
 		"legacy_and_nft": func(s *Snapshot) { s.Local.Rules.Legacy = true },
 		"other_mode":     func(s *Snapshot) { s.Local.Rules.IPTables = true },
@@ -157,7 +157,7 @@ func atNodeBoundary(t *testing.T, c Cause, table []boundary) {
 
 func TestNodeBoundaries(t *testing.T) {
 	noProxy := func(s *Snapshot) { s.Local.Proxy = nil }
-	neverSeen := func(s *Snapshot) { s.Local.Proxy = &Proxy{ProcessesKnown: true} }
+	neverSeen := func(s *Snapshot) { s.Local.Proxy = &Proxy{} }
 	onlyEndpoints := func(change func(a, b *APIAddress)) func(*Snapshot) {
 		return func(s *Snapshot) {
 			s.Local.API = []APIAddress{s.Local.API[2], s.Local.API[2], s.Local.API[1]}
@@ -179,17 +179,24 @@ func TestNodeBoundaries(t *testing.T) {
 			apiGoes("forbidden", "answer")(s)
 			s.Local.API[0].Since = now
 		}, Active, "forbidden"},
-		{"kube-proxy's address is not known, and all restart", onlyEndpoints(func(a, b *APIAddress) {
-			dead(a)
-			dead(b)
-			b.Since = now.Add(-apiRestart + 1)
-		}), Inactive, ""},
+		{"kube-proxy's address is not known, and all restart", func(s *Snapshot) {
+			onlyEndpoints(func(a, b *APIAddress) {
+				dead(a)
+				dead(b)
+				b.Since = now.Add(-apiRestart + 1)
+			})(s)
+			dead(&s.Local.API[2])
+		}, Inactive, ""},
 		{"it answers that it is not well", apiGoes("failed", "answer"), Unknown, ""},
 		{"not asked yet", func(s *Snapshot) { s.Local.API[0].Class = "" }, Unknown, ""},
 		{"only the VIP is dead", func(s *Snapshot) { dead(&s.Local.API[1]) }, Inactive, ""},
 		{"only an endpoint is dead", func(s *Snapshot) { dead(&s.Local.API[2]) }, Inactive, ""},
 		{"nobody was asked", func(s *Snapshot) { s.Local.API = nil }, Unknown, ""},
-		{"kube-proxy's address is not known, and all are dead", onlyEndpoints(func(a, b *APIAddress) { dead(a); dead(b) }), Active, "timeout"},
+		{"kube-proxy's address is not known, and all are dead", func(s *Snapshot) {
+			onlyEndpoints(func(a, b *APIAddress) { dead(a); dead(b) })(s)
+			dead(&s.Local.API[2])
+		}, Active, "timeout"},
+		{"kube-proxy's address is not known, and the Service answers", onlyEndpoints(func(a, b *APIAddress) { dead(a); dead(b) }), Unknown, ""},
 		{"kube-proxy's address is not known, and one answers", onlyEndpoints(func(a, _ *APIAddress) { dead(a) }), Unknown, ""},
 		{"kube-proxy's address is not known, and all answer", onlyEndpoints(func(_, _ *APIAddress) {}), Unknown, ""},
 	})
@@ -206,6 +213,7 @@ func TestNodeBoundaries(t *testing.T) {
 			s.Local.Proxy.Started = now.Add(-firstSync + 1)
 			s.Local.Proxy.Families[0].Synced = time.Time{}
 		}, Inactive, ""},
+		{"never synced, and it has just heard of the first", family(func(f *Family) { f.Synced, f.Queued = time.Time{}, now.Add(-firstSync+1) }), Inactive, ""},
 		{"never synced, and nobody knows when it began", func(s *Snapshot) {
 			s.Local.Proxy.Started, s.Local.Proxy.Process = time.Time{}, nil
 			s.Local.Proxy.Families[0].Synced = time.Time{}
@@ -270,7 +278,7 @@ func TestNodeBoundaries(t *testing.T) {
 	})
 	unwell := func(change func(*Needs)) func(*Snapshot) {
 		return func(s *Snapshot) {
-			s.Local.Proxy.Process = nil // it ended
+			s.Local.Proxy.Process, s.Local.Proxy.Ended = nil, true
 			change(s.Local.Needs)
 		}
 	}
@@ -348,8 +356,10 @@ func TestLocalHealth(t *testing.T) {
 		"well":                   {func(*Proxy) {}, Active},
 		"being drained":          {func(p *Proxy) { p.Ports.Healthz = answers(10256, 503, 200) }, Active},
 		"its rules wait":         {func(p *Proxy) { p.Ports.Healthz = answers(10256, 503, 503) }, Inactive},
-		"its process ended":      {func(p *Proxy) { p.Process = nil }, Inactive},
-		"processes are unseen":   {func(p *Proxy) { p.Process, p.ProcessesKnown = nil, false }, Active},
+		"its process ended":      {func(p *Proxy) { p.Process, p.Ended = nil, true }, Inactive},
+		"it is in another":       {func(p *Proxy) { p.Process = nil }, Active},
+		"stopped just now":       {func(p *Proxy) { p.Process.State, p.Process.Times = "T", confirmed-1 }, Active},
+		"another answers":        {func(p *Proxy) { p.HealthzForeign = true }, Unknown},
 		"stopped":                {func(p *Proxy) { p.Process.State = "T" }, Inactive},
 		"its port is closed":     {func(p *Proxy) { p.Ports.Healthz = noAnswer(10256, PortRefused) }, Inactive},
 		"it has just begun":      {func(p *Proxy) { p.Ports.Healthz = noAnswer(10256, PortRefused); p.Started = now.Add(-startup + 1) }, Unknown},
@@ -369,7 +379,7 @@ func TestLocalHealth(t *testing.T) {
 func TestLocalLog(t *testing.T) {
 	said := func(class string, ago time.Duration) *Log { return &Log{Class: class, Line: "line", At: now.Add(-ago)} }
 	ended := func(s *Snapshot) {
-		s.Local.Proxy.Process, s.Local.Proxy.Started, s.Local.Proxy.Families, s.Running = nil, time.Time{}, nil, nil
+		s.Local.Proxy.Process, s.Local.Proxy.Ended, s.Local.Proxy.Started, s.Local.Proxy.Families, s.Running = nil, true, time.Time{}, nil, nil
 		s.Local.Proxy.Ports = Ports{Metrics: noAnswer(10249, PortRefused), Healthz: noAnswer(10256, PortRefused)}
 	}
 	for name, tc := range map[string]struct {
@@ -389,18 +399,18 @@ func TestLocalLog(t *testing.T) {
 		}, ""},
 		"it begins again, as the one before": {func(s *Snapshot) {
 			ended(s)
-			s.Local.Proxy.Process = &Process{PID: 8, State: "S", Started: now.Add(-startup + 1)}
+			s.Local.Proxy.Ended, s.Local.Proxy.Process = false, &Process{PID: 8, State: "S", Started: now.Add(-startup + 1)}
 			s.Local.Log, s.Local.Before = said("", 0), said("prerequisite_missing/ip_vs", time.Minute)
 		}, "prerequisite_missing/ip_vs"},
 		"it has run for a while": {func(s *Snapshot) {
 			ended(s)
-			s.Local.Proxy.Process = &Process{PID: 8, State: "S", Started: now.Add(-startup)}
+			s.Local.Proxy.Ended, s.Local.Proxy.Process = false, &Process{PID: 8, State: "S", Started: now.Add(-startup)}
 			s.Local.Proxy.Ports = Ports{}
 			s.Local.Log, s.Local.Before = said("", 0), said("prerequisite_missing/ip_vs", time.Minute)
 		}, ""},
 		"it begins, and waits for the API server as every start does": {func(s *Snapshot) {
 			ended(s)
-			s.Local.Proxy.Process = &Process{PID: 8, State: "S", Started: now.Add(-time.Second)}
+			s.Local.Proxy.Ended, s.Local.Proxy.Process = false, &Process{PID: 8, State: "S", Started: now.Add(-time.Second)}
 			s.Local.Log = &Log{Class: "api_unreachable/refused", Line: `"Waiting for caches to sync"`, At: now}
 		}, ""},
 		"its logs cannot be read": {ended, ""},

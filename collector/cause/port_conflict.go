@@ -19,6 +19,9 @@ var portConflict = Cause{
 		if p == nil || !p.Seen || s.Running == nil {
 			return unknown("an answer on kube-proxy's ports")
 		}
+		if h := &p.Ports.Healthz; p.HealthzForeign && p.says(*h, PortAnswered) {
+			return active(h.Since, Finding{"healthz", []string{h.String(), "its answer is not kube-proxy's: somebody else answers there"}})
+		}
 		if s.Running.Foreign && p.says(p.Ports.Metrics, PortAnswered) {
 			return foreign(&p.Ports.Metrics)
 		}

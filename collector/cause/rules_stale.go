@@ -34,7 +34,7 @@ var rulesStale = Cause{
 		}
 		switch {
 		case p.stopped():
-			return active(p.Ports.Healthz.Since, Finding{"sync_stuck", []string{fmt.Sprintf("process %d is stopped by a signal (state %s): it hears of no change and writes no rule", p.Process.PID, p.Process.State)}})
+			return active(p.Process.Since, Finding{"sync_stuck", []string{fmt.Sprintf("process %d is stopped by a signal (state %s): it hears of no change and writes no rule", p.Process.PID, p.Process.State)}})
 		case p.silent():
 			return active(p.Ports.Healthz.Since, Finding{"sync_stuck", []string{p.Ports.Healthz.String(), "kube-proxy accepts connections and answers none"}})
 		}
@@ -60,8 +60,8 @@ const (
 	// waiting is how long a change may wait: twice the sync period, as /livez counts.
 	waiting = time.Minute
 	// hearing is how long a change may be unheard of: client-go waits for up to a
-	// minute before it watches again.
-	hearing = time.Minute
+	// minute before it watches again, and then lists.
+	hearing = 90 * time.Second
 )
 
 // stale is whether the rules of an IP family are not current. In a cluster
@@ -75,7 +75,7 @@ func (f *Family) stale(s *Snapshot, p *Proxy) Verdict {
 			fmt.Sprintf("%s: the API changed %s %s, and kube-proxy has not heard of it; it last heard of a change %s", f.Name, f.Unheard, stamp(f.UnheardSince), stamp(f.Queued))}})
 	case f.Queued.IsZero():
 		return inactive() // a family that it does not serve, or nothing yet
-	case f.Synced.IsZero() && !began.IsZero() && s.Now.Sub(began) >= firstSync:
+	case f.Synced.IsZero() && !began.IsZero() && s.Now.Sub(began) >= firstSync && s.Now.Sub(f.Queued) >= firstSync:
 		return active(began, Finding{"never_synced", []string{says}})
 	case f.Synced.IsZero():
 		return inactive()

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/procfs"
@@ -70,8 +71,11 @@ func TryInotify() error {
 		return errors.New("the limit is counted by user, and this is not root")
 	}
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC)
-	if err != nil {
+	if errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) {
 		return &LimitError{err}
+	}
+	if err != nil {
+		return err
 	}
 	return unix.Close(fd)
 }
@@ -88,20 +92,24 @@ var runtimeSockets = []string{"run/containerd/containerd.sock", "run/crio/crio.s
 // socketTimeout is long for a socket of the same machine.
 const socketTimeout = 2 * time.Second
 
-// TryRuntime connects to the first container runtime's socket below root; path
-// is empty if there is none.
+// TryRuntime connects to the container runtime's socket below root, the first at
+// which somebody listens; path is empty if there is none. Of several that nobody
+// listens at it is the first.
 func TryRuntime(ctx context.Context, root string) (path string, err error) {
 	for _, s := range runtimeSockets {
 		p := filepath.Join(root, s)
-		info, err := os.Stat(p)
-		if err != nil || info.Mode()&os.ModeSocket == 0 {
+		info, statErr := os.Stat(p)
+		if statErr != nil || info.Mode()&os.ModeSocket == 0 {
 			continue
 		}
-		conn, err := (&net.Dialer{Timeout: socketTimeout}).DialContext(ctx, "unix", p)
-		if err == nil {
+		conn, dialErr := (&net.Dialer{Timeout: socketTimeout}).DialContext(ctx, "unix", p)
+		if dialErr == nil {
 			conn.Close()
+			return "/" + s, nil
 		}
-		return "/" + s, err
+		if path == "" || !errors.Is(dialErr, syscall.ECONNREFUSED) {
+			path, err = "/"+s, dialErr
+		}
 	}
-	return "", nil
+	return path, err
 }

@@ -1,6 +1,7 @@
 package local
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -74,17 +75,21 @@ func (p *Process) readUnchanged(name string) ([]byte, error) {
 // kubeconfig, and its credentials, which are read anew each time, as a token is
 // renewed every hour.
 func APITargetOf(p *Process, kubeconfig []byte, nodeName string) (prober.APITarget, error) {
-	t, err := apiTarget(kubeconfig, p.ReadFile)
+	t, err := apiTarget(kubeconfig, p.Flag("master"), p.ReadFile)
 	if err != nil {
 		return prober.APITarget{}, fmt.Errorf("kube-proxy's kubeconfig: %w", err)
 	}
 	// What kube-proxy itself must be allowed, from the API server's cache.
-	t.Path = "/api/v1/nodes/" + url.PathEscape(nodeName) + "?resourceVersion=0"
+	t.Path += "/api/v1/nodes/" + url.PathEscape(nodeName) + "?resourceVersion=0"
 	return t, nil
 }
 
-// apiTarget reads a kubeconfig.
-func apiTarget(text []byte, read ReadFile) (prober.APITarget, error) {
+// errOtherWay is for what client-go can and this does not: it would be asked
+// otherwise than kube-proxy asks.
+var errOtherWay = errors.New("it has a way to the API server that is not followed here")
+
+// apiTarget reads a kubeconfig; master, if there is one, is the server instead.
+func apiTarget(text []byte, master string, read ReadFile) (prober.APITarget, error) {
 	var t prober.APITarget
 	cfg, err := clientcmd.Load(text)
 	if err != nil {
@@ -98,7 +103,15 @@ func apiTarget(text []byte, read ReadFile) (prober.APITarget, error) {
 	if cluster == nil || user == nil {
 		return t, fmt.Errorf("context %q names a cluster or user that is not there", cfg.CurrentContext)
 	}
-	if t.Host, t.Port, err = hostPort(cluster.Server); err != nil {
+	switch {
+	case cluster.InsecureSkipTLSVerify, cluster.ProxyURL != "":
+		return t, fmt.Errorf("%w: insecure-skip-tls-verify or proxy-url", errOtherWay)
+	case user.Exec != nil, user.AuthProvider != nil, user.Username != "", user.Impersonate != "":
+		return t, fmt.Errorf("%w: exec, auth-provider, username or as", errOtherWay)
+	case len(cluster.CertificateAuthorityData) == 0 && cluster.CertificateAuthority == "":
+		return t, fmt.Errorf("%w: no certificate authority, so the system's, which is another here", errOtherWay)
+	}
+	if t.Host, t.Port, t.Path, err = hostPort(cmp.Or(master, cluster.Server)); err != nil {
 		return t, err
 	}
 	t.ServerName = cluster.TLSServerName
@@ -147,19 +160,19 @@ func credentials(t *prober.APITarget, user *clientcmdapi.AuthInfo, read ReadFile
 	return nil
 }
 
-// hostPort splits a server's URL.
-func hostPort(server string) (host, port string, err error) {
+// hostPort splits a server's URL; path is before that of each request.
+func hostPort(server string) (host, port, path string, err error) {
 	u, err := url.Parse(server)
 	if err != nil {
-		return "", "", err
+		return "", "", "", errors.New("its server is no URL") // the error would quote it, with what is in it
 	}
 	if u.Scheme != "https" || u.Hostname() == "" {
-		return "", "", fmt.Errorf("server %q is no https URL", server)
+		return "", "", "", fmt.Errorf("server %q is no https URL", u.Redacted())
 	}
 	if port = u.Port(); port == "" {
 		port = "443"
 	}
-	return u.Hostname(), port, nil
+	return u.Hostname(), port, strings.TrimSuffix(u.Path, "/"), nil
 }
 
 // Address is host:port of a target, for people and labels.

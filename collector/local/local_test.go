@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -117,6 +118,12 @@ func TestFindKubeProxy(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := os.RemoveAll(filepath.Join(root, "138")); err != nil {
+		t.Fatal(err)
+	}
+	if p, err := FindKubeProxy(root); !errors.Is(err, ErrOtherNetwork) || p != nil {
+		t.Errorf("got %+v %v", p, err)
+	}
+	if err := os.RemoveAll(filepath.Join(root, "102")); err != nil {
 		t.Fatal(err)
 	}
 	if p, err := FindKubeProxy(root); err != nil || p != nil {
@@ -257,6 +264,11 @@ func TestAPITargetOf(t *testing.T) {
 		{"no TLS", strings.Replace(kubeconfig, "https:", "http:", 1), "no https URL"},
 		{"no CA", strings.Replace(kubeconfig, "ca.crt", "token", 1), "holds no certificate"},
 		{"no token", strings.Replace(kubeconfig, "account/token", "account/none", 1), "no such file"},
+		{"a secret in the server", strings.Replace(kubeconfig, "https://", "http://u:secret-token@", 1), "no https URL"},
+		{"a secret in what is no URL", strings.Replace(kubeconfig, "https://", "https://u:secret-token@[", 1), "no URL"},
+		{"another way: unverified", strings.Replace(kubeconfig, "certificate-authority: /var/run/secrets/kubernetes.io/serviceaccount/ca.crt", "insecure-skip-tls-verify: true", 1), "not followed here"},
+		{"another way: a program", strings.Replace(kubeconfig, "tokenFile: /var/run/secrets/kubernetes.io/serviceaccount/token", "exec: {command: x}", 1), "not followed here"},
+		{"another way: the system's authorities", strings.Replace(kubeconfig, ", certificate-authority: /var/run/secrets/kubernetes.io/serviceaccount/ca.crt", "", 1), "not followed here"},
 		{"half a certificate", strings.Replace(kubeconfig, "tokenFile:", "client-certificate:", 1), "tls"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -284,6 +296,14 @@ func TestAPITargetOf(t *testing.T) {
 	write(t, root, map[string]string{dir + "kubeconfig.conf": kubeconfig})
 	if got, err := target("n1"); err != nil || got.Host != "api.example" {
 		t.Errorf("by flag: %+v %v", got, err)
+	}
+	write(t, root, map[string]string{dir + "kubeconfig.conf": strings.Replace(kubeconfig, ":6443", ":6443/k8s/c1/", 1)})
+	if got, err := target("n1"); err != nil || got.Path != "/k8s/c1/api/v1/nodes/n1?resourceVersion=0" {
+		t.Errorf("behind a path: %+v %v", got, err)
+	}
+	p.Args = append(p.Args, "--master=https://other.example")
+	if got, err := target("n1"); err != nil || got.Host != "other.example" || got.Port != "443" || got.Path != "/api/v1/nodes/n1?resourceVersion=0" {
+		t.Errorf("another server by flag: %+v %v", got, err)
 	}
 }
 
@@ -346,6 +366,64 @@ func TestTryRuntime(t *testing.T) {
 	l.Close()
 	if path, err := TryRuntime(t.Context(), root); path != "/run/crio/crio.sock" || err == nil {
 		t.Errorf("dead: %q %v", path, err)
+	}
+	// A dead one before it hides none that lives.
+	if err := os.Remove(filepath.Join(root, "run/containerd/containerd.sock")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(socket, filepath.Join(root, "run/containerd/containerd.sock")); err != nil {
+		t.Fatal(err)
+	}
+	l, err = net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if path, err := TryRuntime(t.Context(), root); path != "/run/crio/crio.sock" || err != nil {
+		t.Errorf("a dead one before it: %q %v", path, err)
+	}
+}
+
+// Only kube-proxy's own IP families count: others would be as many as somebody likes.
+func TestForeignFamilies(t *testing.T) {
+	m, err := ParseProxyMetrics([]byte(queuedMetric + `{ip_family="IPv4"} 1.7e9` + "\n" + queuedMetric + `{ip_family="x"} 1.7e9` + "\n"))
+	if err != nil || len(m.Families) != 1 || m.Families["IPv4"].Queued.IsZero() {
+		t.Errorf("%+v %v", m, err)
+	}
+}
+
+// A file that would hold up who opens it is none.
+func TestOpenHoldsNobodyUp(t *testing.T) {
+	root := proc(t)
+	p, err := FindKubeProxy(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mkfifo(filepath.Join(root, "137/root/fifo"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := p.ReadFile("/fifo"); err == nil {
+		t.Errorf("a FIFO is read: %q", b)
+	}
+	w := newWritten(t)
+	if err := os.MkdirAll(filepath.Join(w.dir, container), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mkfifo(filepath.Join(w.dir, container, "0.log"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := NewLogs(w.dir, func([]byte) {}).Poll(); err == nil {
+		t.Error("a FIFO is a log")
+	}
+}
+
+func TestIsHealth(t *testing.T) {
+	for body, want := range map[string]bool{
+		`{"lastUpdated":"x","currentTime":"y"}`: true, `{"nodeEligible":true}`: true, "ok": false, "": false, "[]": false, `{"status":"up"}`: false, "null": false,
+	} {
+		if got := IsHealth([]byte(body)); got != want {
+			t.Errorf("%q: %v", body, got)
+		}
 	}
 }
 

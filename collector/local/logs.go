@@ -137,7 +137,7 @@ func newest(container string) []logPath {
 
 // open begins to read a file that is not read yet.
 func (l *Logs) open(p logPath) error {
-	f, err := os.Open(p.path)
+	f, err := os.OpenFile(p.path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a FIFO would hold us up
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	securejoin "github.com/cyphar/filepath-securejoin"
@@ -50,12 +51,14 @@ func FindKubeProxy(path string) (*Process, error) {
 	}
 	ours, oursErr := os.Readlink(filepath.Join(path, "self/ns/net"))
 	var found *Process
+	elsewhere := false
 	for _, p := range all {
 		if comm, err := p.Comm(); err != nil || comm != commandName {
 			continue // it has ended meanwhile, or is another
 		}
 		theirs, err := os.Readlink(filepath.Join(path, strconv.Itoa(p.PID), "ns/net"))
 		if oursErr == nil && err == nil && ours != theirs {
+			elsewhere = true
 			continue
 		}
 		stat, err := p.Stat()
@@ -75,8 +78,15 @@ func FindKubeProxy(path string) (*Process, error) {
 			found = &Process{PID: p.PID, State: stat.State, Started: started, Args: args, procfs: path}
 		}
 	}
+	if found == nil && elsewhere {
+		return nil, ErrOtherNetwork
+	}
 	return found, nil
 }
+
+// ErrOtherNetwork says that no kube-proxy runs in our network namespace, and one
+// in another.
+var ErrOtherNetwork = errors.New("kube-proxy runs in another network namespace: this must run in the host's (hostNetwork)")
 
 // Flag is the value of a command-line flag; empty if it is not there.
 func (p *Process) Flag(name string) string {
@@ -139,5 +149,5 @@ func (p *Process) open(name string) (*os.File, error) {
 	if !info.Mode().IsRegular() {
 		return nil, errors.New(name + " is no regular file")
 	}
-	return os.Open(path)
+	return os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // what it is may have changed since
 }

@@ -106,8 +106,12 @@ func (p *ProxyMetrics) note(name string, m *dto.Metric) {
 		return
 	}
 	family := label("ip_family")
-	if family == "" {
+	switch family {
+	case "":
 		family = NoFamily
+	case "IPv4", "IPv6":
+	default:
+		return // nobody's
 	}
 	f := p.Families[family]
 	switch name {
@@ -128,6 +132,12 @@ func moment(seconds float64) time.Time {
 		return time.Time{}
 	}
 	return time.Unix(0, int64(seconds*1e9))
+}
+
+// IsHealth is whether a body is one of kube-proxy's /healthz, of any version.
+func IsHealth(body []byte) bool {
+	var h map[string]json.RawMessage
+	return json.Unmarshal(body, &h) == nil && (h["lastUpdated"] != nil || h["nodeEligible"] != nil || h["currentTime"] != nil || h["healthy"] != nil)
 }
 
 // ParseHealth reads the body of /healthz: whether the node may get traffic; nil
