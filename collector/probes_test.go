@@ -227,7 +227,7 @@ func TestNodeProbes(t *testing.T) {
 	target := &prober.ServiceTarget{Service: "default/web", Port: 80, Module: prober.ModuleHTTP, VIP: netip.MustParseAddrPort("10.96.0.7:80"), Endpoints: []prober.Endpoint{{Address: a, Node: "n1"}, {Address: b, Node: "n2"}}}
 	note := func(vip prober.Reason, backend netip.AddrPort) {
 		p.note(&prober.Round{Target: target, At: time.Now(), Attempts: []prober.Attempt{
-			{Path: prober.PathEndpoint, Address: a, Node: "n1", Reason: prober.ReasonOK}, {Path: prober.PathVIP, Address: target.VIP, Reason: vip, Backend: backend},
+			{Path: prober.PathEndpoint, Address: a, Node: "n1", Reason: prober.ReasonOK}, {Path: prober.PathEndpoint, Address: b, Node: "n2", Reason: prober.ReasonOK}, {Path: prober.PathVIP, Address: target.VIP, Reason: vip, Backend: backend},
 		}})
 	}
 	expect := func(want cause.ProbeVerdict, seen string) {
@@ -248,7 +248,7 @@ func TestNodeProbes(t *testing.T) {
 				t.Errorf("it does not say %s:\n%s", text, out.String())
 			}
 		}
-		if got := p.reports(all); len(got) != 1 || got[0].Verdict != string(want) || got[0].Service != "default/web:80 http IPv4" || len(got[0].Evidence) != 2 {
+		if got := p.reports(all); len(got) != 1 || got[0].Verdict != string(want) || got[0].Service != "default/web:80 http IPv4" || len(got[0].Evidence) != 3 {
 			t.Errorf("the page says %+v", got)
 		}
 	}

@@ -127,9 +127,10 @@ func (s *Services) repeat(ctx context.Context, k TargetKey) {
 }
 
 // Ask makes one round: the VIP, the NodePort, and a sample of the endpoints that
-// goes on from round to round; those that failed before are asked again. Where
-// the VIP leads to a listed endpoint and fails, that one is asked too.
+// goes on from round to round; those that failed before are asked again, and
+// those that may be why the Service failed.
 func (s *Services) Ask(ctx context.Context, t *ServiceTarget, round int, failed []netip.AddrPort) *Round {
+	outer := ctx
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
 	r := &Round{Target: t, At: time.Now()}
@@ -154,21 +155,46 @@ func (s *Services) Ask(ctx context.Context, t *ServiceTarget, round int, failed 
 		go1(PathEndpoint, e.Address, e.Node)
 	}
 	wg.Wait()
-	if a := r.Attempt(PathVIP); a != nil && !a.OK() && a.Backend.IsValid() {
-		asked := slices.ContainsFunc(r.Attempts, func(b Attempt) bool { return b.Path == PathEndpoint && b.Address == a.Backend })
-		i := slices.IndexFunc(t.Endpoints, func(e Endpoint) bool { return e.Address == a.Backend })
-		if !asked && i >= 0 {
-			more, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Timeout)
-			b := s.attempt(more, t, PathEndpoint, a.Backend)
-			cancel()
-			b.Node = t.Endpoints[i].Node
-			r.Attempts = append(r.Attempts, b)
+	if more := t.suspects(r); len(more) > 0 {
+		again, cancel := context.WithTimeout(outer, s.cfg.Timeout)
+		defer cancel()
+		ctx = again
+		for _, e := range more {
+			go1(PathEndpoint, e.Address, e.Node)
 		}
+		wg.Wait()
 	}
 	slices.SortFunc(r.Attempts, func(a, b Attempt) int {
 		return cmp.Or(cmp.Compare(a.Path, b.Path), a.Address.Compare(b.Address))
 	})
 	return r
+}
+
+// maxAsked is how many endpoints are asked of a Service that failed.
+const maxAsked = 8
+
+// suspects are the endpoints that were not asked and may be why the Service or
+// the node's port failed: the one that it was sent to, else any.
+func (t *ServiceTarget) suspects(r *Round) (out []Endpoint) {
+	asked := map[netip.AddrPort]bool{}
+	for i := range r.Attempts {
+		if a := &r.Attempts[i]; a.Path == PathEndpoint {
+			asked[a.Address] = true
+		}
+	}
+	for _, p := range []Path{PathVIP, PathNodePort} {
+		a := r.Attempt(p)
+		if a == nil || a.OK() {
+			continue
+		}
+		for _, e := range t.Endpoints {
+			if !asked[e.Address] && (e.Address == a.Backend || !a.Backend.IsValid() && len(asked) < maxAsked) {
+				asked[e.Address] = true
+				out = append(out, e)
+			}
+		}
+	}
+	return out
 }
 
 // failed are the endpoints that did not answer, no more than a sample.

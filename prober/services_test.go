@@ -271,6 +271,17 @@ func TestAskTheBackendToo(t *testing.T) {
 	if !slices.Equal(asked, want) {
 		t.Errorf("asked %q, want %q", asked, want)
 	}
+	s.attempt = func(_ context.Context, _ *ServiceTarget, p Path, at netip.AddrPort) Attempt {
+		a := Attempt{Path: p, Address: at, Reason: ReasonOK}
+		if p == PathNodePort {
+			a.Reason = ReasonTimeout
+		}
+		return a
+	}
+	many := endpoints(20)
+	if r := s.Ask(t.Context(), &ServiceTarget{NodePort: netip.MustParseAddrPort("10.0.0.1:30080"), Endpoints: many}, 0, nil); len(r.Attempts) != 1+maxAsked {
+		t.Errorf("nobody knows where it was sent, and %d of 20 endpoints were asked", len(r.Attempts)-1)
+	}
 	if got := r.failed(); len(got) != 0 {
 		t.Errorf("of the endpoints %v failed", got)
 	}

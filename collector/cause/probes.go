@@ -132,33 +132,35 @@ func (p *Probe) fails() bool {
 
 func (r *ProbeRound) judge(seen reached) ProbeVerdict {
 	failing := func(a *ProbeAttempt) bool { return a != nil && !a.OK }
-	deadEnds := slices.IndexFunc(r.Endpoints, func(e ProbeAttempt) bool { return !e.OK })
+	dead := slices.ContainsFunc(r.Endpoints, func(e ProbeAttempt) bool { return !e.OK })
 	switch {
 	case r.VIP == nil && r.NodePort == nil:
 		return ProbeUnknown
 	case r.Listed == 0:
 		return ProbeNoEndpoints
-	case !failing(r.VIP) && !failing(r.NodePort) && deadEnds < 0:
+	case !failing(r.VIP) && !failing(r.NodePort) && !dead:
 		return ProbeOK
 	case r.Changing, failing(r.VIP) && r.VIP.Local, slices.ContainsFunc(r.Endpoints, func(e ProbeAttempt) bool { return e.Local }):
 		return ProbeUnknown
 	case failing(r.VIP):
-		return r.judgeVIP(seen)
-	case deadEnds >= 0:
-		// The Service answered this time, by another endpoint.
-		return r.Endpoints[deadEnds].whose(seen)
-	default:
-		return ProbeDataplane // only the node's port fails
+		return r.judgeFront(r.VIP, seen)
+	case failing(r.NodePort):
+		return r.judgeFront(r.NodePort, seen)
 	}
+	return r.judgeDead(seen) // the Service answered this time, by another endpoint
 }
 
-// judgeVIP judges a Service that failed.
-func (r *ProbeRound) judgeVIP(seen reached) ProbeVerdict {
-	if b := r.VIP.Backend; b != "" {
-		if !r.VIP.Listed {
+// enoughAsked is how many endpoints that answer prove that a Service does not
+// fail because of one that was not asked.
+const enoughAsked = 8
+
+// judgeFront judges an address of the Service, or of the node, that failed.
+func (r *ProbeRound) judgeFront(a *ProbeAttempt, seen reached) ProbeVerdict {
+	if a.Backend != "" {
+		if !a.Listed {
 			return ProbeDataplane // it was sent to nobody who stands behind it
 		}
-		i := slices.IndexFunc(r.Endpoints, func(e ProbeAttempt) bool { return e.Address == b })
+		i := slices.IndexFunc(r.Endpoints, func(e ProbeAttempt) bool { return e.Address == a.Backend })
 		switch {
 		case i < 0:
 			return ProbeUnknown
@@ -167,20 +169,30 @@ func (r *ProbeRound) judgeVIP(seen reached) ProbeVerdict {
 		}
 		return ProbeDataplane
 	}
-	var whose ProbeVerdict
+	// Nobody knows where it was sent: an endpoint that is dead may be why.
+	if v := r.judgeDead(seen); v != ProbeOK {
+		return v
+	}
+	if len(r.Endpoints) >= min(r.Listed, enoughAsked) {
+		return ProbeDataplane
+	}
+	return ProbeUnknown
+}
+
+// judgeDead is whose fault it is that endpoints do not answer, if they are all
+// alike; ok if all answer.
+func (r *ProbeRound) judgeDead(seen reached) ProbeVerdict {
+	whose := ProbeOK
 	for i := range r.Endpoints {
 		e := &r.Endpoints[i]
-		v := ProbeOK
-		if !e.OK {
-			v = e.whose(seen)
+		if e.OK {
+			continue
 		}
-		if i > 0 && v != whose {
-			return ProbeUnknown // it depends on which one was hit
+		v := e.whose(seen)
+		if whose != ProbeOK && v != whose {
+			return ProbeUnknown
 		}
 		whose = v
-	}
-	if whose == ProbeOK {
-		return ProbeDataplane
 	}
 	return whose
 }

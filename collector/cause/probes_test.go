@@ -52,7 +52,31 @@ func TestJudgeProbe(t *testing.T) {
 		}, ProbeBackend},
 		{"all endpoints refuse", func(r *ProbeRound) { refused(r.VIP); refused(&r.Endpoints[0]); refused(&r.Endpoints[1]) }, ProbeBackend},
 		{"all endpoints are silent", func(r *ProbeRound) { silent(r.VIP); silent(&r.Endpoints[0]); silent(&r.Endpoints[1]) }, ProbeNetwork},
-		{"the VIP is silent, and one endpoint refuses", func(r *ProbeRound) { silent(r.VIP); refused(&r.Endpoints[0]) }, ProbeUnknown},
+		{"the VIP is silent, and one endpoint refuses", func(r *ProbeRound) { silent(r.VIP); refused(&r.Endpoints[0]) }, ProbeBackend},
+		{"the VIP is silent, one endpoint refuses and one is silent", func(r *ProbeRound) { silent(r.VIP); refused(&r.Endpoints[0]); silent(&r.Endpoints[1]) }, ProbeUnknown},
+		{"the VIP is silent, and some endpoints were not asked", func(r *ProbeRound) { silent(r.VIP); r.Listed = 3 }, ProbeUnknown},
+		{"the VIP is silent, and enough of many endpoints answer", func(r *ProbeRound) {
+			silent(r.VIP)
+			r.Listed = 100
+			for len(r.Endpoints) < enoughAsked {
+				r.Endpoints = append(r.Endpoints, r.Endpoints[0])
+			}
+		}, ProbeDataplane},
+		{"the VIP is silent, and just not enough of many endpoints answer", func(r *ProbeRound) {
+			silent(r.VIP)
+			r.Listed = 100
+			for len(r.Endpoints) < enoughAsked-1 {
+				r.Endpoints = append(r.Endpoints, r.Endpoints[0])
+			}
+		}, ProbeUnknown},
+		{"the node's port is sent to an endpoint that refuses", func(r *ProbeRound) {
+			n := nodePort
+			silent(&n)
+			n.Backend, n.Listed = "10.1.0.1:80", true
+			refused(&r.Endpoints[0])
+			r.NodePort = &n
+		}, ProbeBackend},
+		{"the node's port fails, and an endpoint too", func(r *ProbeRound) { n := nodePort; silent(&n); r.NodePort = &n; refused(&r.Endpoints[1]) }, ProbeBackend},
 		{"only an endpoint refuses", func(r *ProbeRound) { refused(&r.Endpoints[1]) }, ProbeBackend},
 		{"only an endpoint is silent", func(r *ProbeRound) { silent(&r.Endpoints[1]) }, ProbeUnknown},
 		{"an endpoint of nobody's node is silent", func(r *ProbeRound) { silent(&r.Endpoints[1]); r.Endpoints[1].Node = "" }, ProbeUnknown},

@@ -81,7 +81,7 @@ func (w *world) tryProbe(t *testing.T, f *web.Fault) time.Duration {
 		for k, v := range s.verdicts {
 			n, service, _ := strings.Cut(k, " ")
 			service, _, _ = strings.Cut(service, " ")
-			if ok := v == "ok" || v == "no_endpoints" || v == f.Elsewhere || v == f.Here && strings.HasPrefix(n, node) || v == f.Pod && n == node+"/pod"; !ok || service != f.Service && v == "dataplane" {
+			if ok := v == "ok" || v == "no_endpoints" || v == f.Elsewhere || v == f.Here && strings.HasPrefix(n, node) || v == f.Pod && n == node+"/pod" || v == f.PodElsewhere && n == "n2/pod"; !ok || service != f.Service && v == "dataplane" {
 				wrong[fmt.Sprintf("%s finds %s", k, v)] = true
 			}
 		}
@@ -91,7 +91,7 @@ func (w *world) tryProbe(t *testing.T, f *web.Fault) time.Duration {
 	}
 	took, err := w.await(ctx, time.Minute, func(s state) string {
 		look(s)
-		for n, want := range map[string]string{"n1": f.Here, "n1/pod": cmp.Or(f.Pod, f.Here), "n2": f.Elsewhere, "n2/pod": f.Elsewhere} {
+		for n, want := range map[string]string{"n1": f.Here, "n1/pod": cmp.Or(f.Pod, f.Here), "n2": f.Elsewhere, "n2/pod": cmp.Or(f.PodElsewhere, f.Elsewhere)} {
 			if strings.HasSuffix(n, "/pod") && f.Name == "rules-of-a-node-port-gone" {
 				want = "ok" // which is asked from the node alone
 			}

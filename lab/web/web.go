@@ -64,9 +64,8 @@ type Fault struct {
 	Service string
 	// Here is the verdict of the node that is broken, Elsewhere of the others.
 	Here, Elsewhere string
-	// Pod is the verdict of the pods' network on the node that is broken, if it is
-	// another.
-	Pod string
+	// Pod and PodElsewhere are those of the pods' networks, if they are others.
+	Pod, PodElsewhere string
 
 	inject, heal func(context.Context, *target) error
 }
@@ -136,13 +135,15 @@ var Faults = []Fault{
 	},
 	{
 		Name: "route-cut", Breaks: "the node has lost its way to the other nodes' pods", Service: "web/web", Here: "network", Elsewhere: "ok",
+		PodElsewhere: "network", // what its pods answer is lost too
 		inject: func(_ context.Context, t *target) error {
-			return t.run(t.node, "nft 'add table inet lab; add chain inet lab leaving { type filter hook postrouting priority 200; }; add rule inet lab leaving oifname eth0 ip daddr 10.244.0.0/16 drop'")
+			// After the connection has been noted, as on the wire.
+			return t.run(t.node, "nft 'add table netdev lab; add chain netdev lab leaving { type filter hook egress device eth0 priority 0; }; add rule netdev lab leaving ip daddr 10.244.0.0/16 drop'")
 		},
 		heal: unblock,
 	},
 	{
-		Name: "pods-cut-off", Breaks: "the node forwards nothing from its pods to other nodes'", Service: "web/web", Here: "ok", Elsewhere: "ok", Pod: "network",
+		Name: "pods-cut-off", Breaks: "the node forwards nothing from its pods to other nodes'", Service: "web/web", Here: "ok", Elsewhere: "ok", Pod: "network", PodElsewhere: "network",
 		inject: func(_ context.Context, t *target) error {
 			return t.run(t.node, "nft 'add table inet lab; add chain inet lab through { type filter hook forward priority 200; }; add rule inet lab through oifname eth0 ip saddr 10.244.0.0/16 ip daddr 10.244.0.0/16 drop'")
 		},
@@ -233,7 +234,7 @@ func restartKubeProxy(ctx context.Context, t *target) error {
 
 func unblock(_ context.Context, t *target) error {
 	for i := 1; i <= t.c.NodeCount; i++ {
-		if err := t.run(cluster.NodeName(i), "nft delete table inet lab 2>/dev/null || true"); err != nil {
+		if err := t.run(cluster.NodeName(i), "nft delete table inet lab 2>/dev/null; nft delete table netdev lab 2>/dev/null; true"); err != nil {
 			return err
 		}
 	}
