@@ -75,26 +75,32 @@ func (a *ProbeAttempt) String() string {
 	return fmt.Sprintf("%s: %s%s: %s", a.Address, a.Reason, to, quote(a.Error))
 }
 
-// reached is what this node reached in the newest round of each of its probes:
-// when one has failed twice, every other has been asked since it first did.
+// reached is what this node reached in the newest round of each of its probes.
 type reached struct {
 	answered map[string]bool // nodes of which an endpoint said something
-	silent   map[string]bool // endpoints that said nothing
+	// silent are, by node, the Services of which an endpoint there said nothing.
+	silent map[string]map[string]bool
 }
 
-func reach(probes []Probe) reached {
-	out := reached{map[string]bool{}, map[string]bool{}}
+// reach looks at rounds that began no sooner than since: what was reached before
+// a failure says nothing about it.
+func reach(probes []Probe, since time.Time) reached {
+	out := reached{map[string]bool{}, map[string]map[string]bool{}}
 	for _, p := range probes {
-		if len(p.Rounds) == 0 {
+		if len(p.Rounds) == 0 || p.Rounds[len(p.Rounds)-1].At.Before(since) {
 			continue
 		}
+		service, _, _ := strings.Cut(p.Name, ":")
 		r := &p.Rounds[len(p.Rounds)-1]
 		for i := range r.Endpoints {
 			switch e := &r.Endpoints[i]; {
 			case e.Answered:
 				out.answered[e.Node] = true
 			case !e.Local:
-				out.silent[e.Address] = true
+				if out.silent[e.Node] == nil {
+					out.silent[e.Node] = map[string]bool{}
+				}
+				out.silent[e.Node][service] = true
 			}
 		}
 	}
@@ -107,7 +113,7 @@ func JudgeProbe(p *Probe, all []Probe) (ProbeVerdict, []string) {
 	if len(p.Rounds) == 0 {
 		return ProbeUnknown, nil
 	}
-	seen := reach(all)
+	seen := reach(all, p.Rounds[0].At)
 	newest := &p.Rounds[len(p.Rounds)-1]
 	v := newest.judge(seen)
 	if v == ProbeOK || v == ProbeNoEndpoints {
@@ -207,8 +213,8 @@ func (a *ProbeAttempt) whose(seen reached) ProbeVerdict {
 		return ProbeUnknown
 	case seen.answered[a.Node]:
 		return ProbeBackend
-	case len(seen.silent) > 1:
-		return ProbeNetwork // nobody on that node answers, and it is not one alone
+	case len(seen.silent[a.Node]) > 1:
+		return ProbeNetwork // nobody on that node answers, of several Services
 	}
 	return ProbeUnknown
 }

@@ -51,7 +51,7 @@ func TestJudgeProbe(t *testing.T) {
 			r.Endpoints[1].Node = "n2"
 		}, ProbeBackend},
 		{"all endpoints refuse", func(r *ProbeRound) { refused(r.VIP); refused(&r.Endpoints[0]); refused(&r.Endpoints[1]) }, ProbeBackend},
-		{"all endpoints are silent", func(r *ProbeRound) { silent(r.VIP); silent(&r.Endpoints[0]); silent(&r.Endpoints[1]) }, ProbeNetwork},
+		{"all endpoints are silent, and no other Service is asked", func(r *ProbeRound) { silent(r.VIP); silent(&r.Endpoints[0]); silent(&r.Endpoints[1]) }, ProbeUnknown},
 		{"the VIP is silent, and one endpoint refuses", func(r *ProbeRound) { silent(r.VIP); refused(&r.Endpoints[0]) }, ProbeBackend},
 		{"the VIP is silent, one endpoint refuses and one is silent", func(r *ProbeRound) { silent(r.VIP); refused(&r.Endpoints[0]); silent(&r.Endpoints[1]) }, ProbeUnknown},
 		{"the VIP is silent, and some endpoints were not asked", func(r *ProbeRound) { silent(r.VIP); r.Listed = 3 }, ProbeUnknown},
@@ -121,10 +121,18 @@ func TestJudgeProbeByAnother(t *testing.T) {
 		r.Endpoints = []ProbeAttempt{{Address: "10.1.0.1:80", Node: "n2", Reason: "timeout"}}
 	})
 	other := func(change func(*ProbeAttempt)) Probe {
-		return probeOf(func(r *ProbeRound) {
+		p := probeOf(func(r *ProbeRound) {
 			r.Endpoints = []ProbeAttempt{{Address: "10.1.0.2:80", Node: "n2", OK: true, Answered: true}}
 			change(&r.Endpoints[0])
 		})
+		p.Name = "default/other:80 tcp IPv4"
+		return p
+	}
+	same := other(func(a *ProbeAttempt) { a.OK, a.Answered, a.Reason = false, false, "timeout" })
+	same.Name = "default/web:81 tcp IPv4"
+	old := other(func(*ProbeAttempt) {})
+	for i := range old.Rounds {
+		old.Rounds[i].At = old.Rounds[i].At.Add(-time.Minute)
 	}
 	before := other(func(*ProbeAttempt) {})
 	before.Rounds[1].Endpoints[0] = ProbeAttempt{Address: "10.1.0.2:80", Node: "n2", Reason: "timeout"}
@@ -132,12 +140,14 @@ func TestJudgeProbeByAnother(t *testing.T) {
 		other Probe
 		want  ProbeVerdict
 	}{
-		"it answered before": {before, ProbeNetwork},
-		"it answers":         {other(func(*ProbeAttempt) {}), ProbeBackend},
-		"it refuses":         {other(func(a *ProbeAttempt) { a.OK, a.Reason = false, "refused" }), ProbeBackend},
-		"it is silent too":   {other(func(a *ProbeAttempt) { a.OK, a.Answered, a.Reason = false, false, "timeout" }), ProbeNetwork},
-		"it is on another":   {other(func(a *ProbeAttempt) { a.Node = "n3" }), ProbeUnknown},
-		"it cannot be asked": {other(func(a *ProbeAttempt) { *a = ProbeAttempt{Node: "n2", Local: true} }), ProbeUnknown},
+		"it answered before":        {before, ProbeNetwork},
+		"it was asked long ago":     {old, ProbeUnknown},
+		"it is of the same Service": {same, ProbeUnknown},
+		"it answers":                {other(func(*ProbeAttempt) {}), ProbeBackend},
+		"it refuses":                {other(func(a *ProbeAttempt) { a.OK, a.Reason = false, "refused" }), ProbeBackend},
+		"it is silent too":          {other(func(a *ProbeAttempt) { a.OK, a.Answered, a.Reason = false, false, "timeout" }), ProbeNetwork},
+		"it is on another":          {other(func(a *ProbeAttempt) { a.Node = "n3" }), ProbeUnknown},
+		"it cannot be asked":        {other(func(a *ProbeAttempt) { *a = ProbeAttempt{Node: "n2", Local: true} }), ProbeUnknown},
 	} {
 		got, evidence := JudgeProbe(&dead, []Probe{dead, tc.other})
 		if got != tc.want {

@@ -157,6 +157,11 @@ func restarted(name, does, machine string, services ...string) Change {
 				if err := cluster.RestartService(m, s); err != nil {
 					return err
 				}
+				if s == "containerd" { // else the kubelet ends, and nobody starts it again here
+					if _, err := m.Run("timeout", "30", "sh", "-c", "until ctr version >/dev/null 2>&1; do sleep 0.1; done"); err != nil {
+						return err
+					}
+				}
 			}
 			cp, err := c.Node(cluster.ControlPlane)
 			if err != nil {
