@@ -117,7 +117,6 @@ var clusterChanges = []Change{
 	restarted("controllers-restarted", "the controller manager and the scheduler end and start again", cluster.ControlPlane, "kube-controller-manager", "kube-scheduler"),
 	restarted("etcd-restarted", "etcd ends and starts again", cluster.ControlPlane, "etcd"),
 	restarted("kubelet-restarted", "a node's kubelet ends and starts again", "", "kubelet"),
-	restarted("containerd-restarted", "a node's container runtime and kubelet end and start again, as an upgrade of their packages makes them", "", "containerd", "kubelet"),
 	{
 		Name: "config-rolled-out", Does: "the ConfigMap changes, then the pods are restarted, as one does",
 		Run: func(ctx context.Context, c *cluster.Cluster, node string) error {
@@ -156,11 +155,6 @@ func restarted(name, does, machine string, services ...string) Change {
 			for _, s := range services {
 				if err := cluster.RestartService(m, s); err != nil {
 					return err
-				}
-				if s == "containerd" { // else the kubelet ends, and nobody starts it again here
-					if _, err := m.Run("timeout", "30", "sh", "-c", "until ctr version >/dev/null 2>&1; do sleep 0.1; done"); err != nil {
-						return err
-					}
 				}
 			}
 			cp, err := c.Node(cluster.ControlPlane)
