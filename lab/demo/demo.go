@@ -71,7 +71,9 @@ func Run(ctx context.Context, cfg Config, out io.Writer, p *cluster.Progress) (e
 	if err := p.Step("install the exporter from deploy/cluster.yaml", func() error { _, home, err = exporter.Install(ctx, c, cfg.Root); return err }); err != nil {
 		return err
 	}
-	if err := p.Step("install the node role from deploy/node.yaml", func() error { return exporter.InstallNode(ctx, c, cfg.Root, "--api.interval=3s", "--probe.interval=5s", "--probe.timeout=2s") }); err != nil {
+	if err := p.Step("install the node role from deploy/node.yaml", func() error {
+		return exporter.InstallNode(ctx, c, cfg.Root, "--api.interval=3s", "--probe.interval=5s", "--probe.timeout=2s")
+	}); err != nil {
 		return err
 	}
 	if err := p.Step("start Prometheus with the mixin and the upstream alerts", func() error { return startPrometheus(ctx, c, cfg.Rules) }); err != nil {
