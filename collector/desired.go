@@ -3,12 +3,12 @@ package collector
 import (
 	"cmp"
 	"crypto/x509"
-	"encoding/json"
 	"fmt"
 	"hash/maphash"
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -96,12 +96,10 @@ func follow(d *desired, s source, convert func(any) (wish, bool)) {
 	from = d.sources.readers[len(d.sources.readers)-1].contact
 }
 
-func (d *desired) hash(of any) uint64 {
-	b, err := json.Marshal(of) // these types always can
-	if err != nil {
-		return 0
-	}
-	return maphash.Bytes(d.seed, b)
+// hash is one of texts in any order.
+func (d *desired) hash(texts []string) uint64 {
+	slices.Sort(texts)
+	return maphash.String(d.seed, strings.Join(texts, "\n"))
 }
 
 // IP families, as kube-proxy's metrics name them.
@@ -111,10 +109,8 @@ const (
 )
 
 func familyOf(ip string) string {
-	for i := range ip {
-		if ip[i] == ':' {
-			return familyIPv6
-		}
+	if strings.Contains(ip, ":") {
+		return familyIPv6
 	}
 	return familyIPv4
 }
@@ -130,12 +126,11 @@ func (d *desired) convertService(object any) (wish, bool) {
 			continue
 		}
 		// Where a port leads lies in the EndpointSlices; their order means nothing.
-		var ports []string
+		ports := []string{ip, string(s.Spec.SessionAffinity)}
 		for _, p := range s.Spec.Ports {
 			ports = append(ports, fmt.Sprint(p.Name, " ", p.Protocol, " ", p.Port, " ", p.NodePort))
 		}
-		slices.Sort(ports)
-		w.content[familyOf(ip)] = d.hash([]any{ip, ports, s.Spec.SessionAffinity})
+		w.content[familyOf(ip)] = d.hash(ports)
 	}
 	return w, len(w.content) > 0
 }
@@ -160,7 +155,6 @@ func (d *desired) convertSlice(object any) (wish, bool) {
 	for _, p := range w.slice.ports {
 		parts = append(parts, fmt.Sprint("port ", p.name, " ", p.udp, " ", p.other, " ", p.port))
 	}
-	slices.Sort(parts)
 	w.content = map[string]uint64{string(s.AddressType): d.hash(parts)}
 	return w, true
 }

@@ -5,10 +5,9 @@ import (
 	"errors"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/kproxy-exporter/kproxy-exporter/collector/cause"
 	"github.com/kproxy-exporter/kproxy-exporter/collector/local"
@@ -60,7 +59,9 @@ type probes struct {
 	mu sync.Mutex
 	// mu protects following.
 	rounds map[prober.TargetKey][]*prober.Round // the newest two, the newest last
-	seen   map[prober.TargetKey]map[netip.AddrPort]time.Time
+	// seen is when each backend last answered through the VIP; nil until the kernel
+	// has told of one.
+	seen map[prober.TargetKey]map[netip.AddrPort]time.Time
 	// failures are the newest rounds in which something failed, the newest last:
 	// they outlast what succeeded since.
 	failures map[prober.TargetKey][]*prober.Round
@@ -75,15 +76,17 @@ const keptFailures = 10
 // seenWindow is how long a backend counts as one that answers through a VIP.
 const seenWindow = 10 * time.Minute
 
-func newProbes(cfg ProbeConfig, node string, d *desired, logger *contact) *probes {
+func newProbes(cfg ProbeConfig, node string, d *desired, c *contact) *probes {
 	p := &probes{
-		cfg: cfg, node: node, desired: d, metrics: prober.NewServiceMetrics(node, cfg.vantage()), contact: logger,
+		cfg: cfg, node: node, desired: d, metrics: prober.NewServiceMetrics(node, cfg.vantage()), contact: c,
 		rounds: map[prober.TargetKey][]*prober.Round{}, seen: map[prober.TargetKey]map[netip.AddrPort]time.Time{},
 		failures: map[prober.TargetKey][]*prober.Round{},
 	}
 	p.source = func(netip.Addr) netip.Addr { return netip.Addr{} }
-	if b, err := local.NewBackends(); err == nil && !cfg.Only { // a pod's own network has no rules and no connections of others
-		p.source, p.backend = b.Source, b.Of
+	if !cfg.Only { // a pod's own network has no rules and no connections of others
+		if b, err := local.NewBackends(); err == nil {
+			p.source, p.backend = b.Source, b.Of
+		}
 	}
 	p.asker = prober.NewServices(prober.ServiceConfig{Interval: cfg.Interval, Timeout: cfg.Timeout, Node: node, Backend: p.backend, Note: p.note})
 	return p
@@ -102,7 +105,7 @@ func (p *probes) targets() []prober.ServiceTarget {
 	}
 	out, wrong := p.desired.plan(p.cfg.Services, p.node, p.source, p.cfg.DNSName)
 	if len(wrong) > 0 {
-		slices.SortFunc(wrong, func(a, b error) int { return compareText(a, b) })
+		slices.SortFunc(wrong, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 		p.contact.failed(errors.Join(wrong...))
 	} else {
 		p.contact.succeeded(0)
@@ -123,13 +126,6 @@ func (p *probes) targets() []prober.ServiceTarget {
 	}
 	p.planned, p.plannedOf, p.plannedAt = out, version, time.Now()
 	return out
-}
-
-func compareText(a, b error) int {
-	if a.Error() < b.Error() {
-		return -1
-	}
-	return 1
 }
 
 func (p *probes) note(r *prober.Round) {
@@ -269,22 +265,21 @@ func (p *probes) write(e *exposition, all []cause.Probe) {
 		if t.Sticky {
 			c.expected = min(c.expected, 1)
 		}
-		counts[name] = c
+		if p.seen[k] != nil { // else the kernel does not tell, and 0 would be a guess
+			counts[name] = c
+		}
 		l := k.Labels()
 		values[name] = []string{l[3], l[2], p.node, l[1], l[0], p.cfg.vantage()}
 	}
-	known := p.backend != nil
 	p.mu.Unlock()
-	if known {
-		for _, f := range []struct {
-			family *family
-			value  func(count) int
-		}{{&backendsExpected, func(c count) int { return c.expected }}, {&backendsSeen, func(c count) int { return c.seen }}} {
-			e.begin(f.family)
-			for i := range all {
-				if v, ok := values[all[i].Name]; ok {
-					e.sample(float64(f.value(counts[all[i].Name])), v...)
-				}
+	for _, f := range []struct {
+		family *family
+		value  func(count) int
+	}{{&backendsExpected, func(c count) int { return c.expected }}, {&backendsSeen, func(c count) int { return c.seen }}} {
+		e.begin(f.family)
+		for i := range all {
+			if c, ok := counts[all[i].Name]; ok {
+				e.sample(float64(f.value(c)), values[all[i].Name]...)
 			}
 		}
 	}
@@ -300,6 +295,3 @@ func (p *probes) write(e *exposition, all []cause.Probe) {
 		}
 	}
 }
-
-// collector counts the rounds.
-func (p *probes) collector() prometheus.Collector { return p.metrics }

@@ -222,7 +222,6 @@ func TestNodeProbes(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := n.probes
-	p.backend = func(netip.AddrPort, netip.AddrPort, bool) (netip.AddrPort, bool) { return netip.AddrPort{}, false }
 	a, b := netip.MustParseAddrPort("10.1.0.1:80"), netip.MustParseAddrPort("10.1.0.2:80")
 	target := &prober.ServiceTarget{Service: "default/web", Port: 80, Module: prober.ModuleHTTP, VIP: netip.MustParseAddrPort("10.96.0.7:80"), Endpoints: []prober.Endpoint{{Address: a, Node: "n1"}, {Address: b, Node: "n2"}}}
 	note := func(vip prober.Reason, backend netip.AddrPort) {
@@ -252,6 +251,13 @@ func TestNodeProbes(t *testing.T) {
 			t.Errorf("the page says %+v", got)
 		}
 	}
+	note(prober.ReasonOK, netip.AddrPort{})
+	var untold strings.Builder
+	e := newExposition(&untold)
+	p.write(e, p.snapshot(time.Now()))
+	if err := e.end(); err != nil || strings.Contains(untold.String(), "backends") {
+		t.Errorf("the kernel has told nothing: %v\n%s", err, untold.String())
+	}
 	note(prober.ReasonOK, a)
 	expect(cause.ProbeOK, "1")
 	note(prober.ReasonOK, b)
@@ -272,7 +278,7 @@ func TestNodeProbes(t *testing.T) {
 	target.Sticky = true
 	note(prober.ReasonOK, netip.MustParseAddrPort("10.1.0.3:80"))
 	var out strings.Builder
-	e := newExposition(&out)
+	e = newExposition(&out)
 	p.write(e, p.snapshot(time.Now()))
 	if err := e.end(); err != nil || !strings.Contains(out.String(), `kproxy_probe_backends_expected{ip_family="IPv4",module="http",node="n1",port="80",service="default/web",vantage="host"} 1`) {
 		t.Errorf("a client that stays with one: %v\n%s", err, out.String())

@@ -25,9 +25,9 @@ type question struct {
 	module  Module
 	address netip.AddrPort
 	name    string
-	// connected is told of the socket once it is known: its own address, and
-	// whether the other side has answered.
-	connected func(local netip.AddrPort)
+	// bound is told of the socket's own address before it connects; nil if nobody
+	// wants to know.
+	bound func(own netip.AddrPort)
 
 	out Attempt
 }
@@ -36,7 +36,8 @@ type question struct {
 var errAnswer = errors.New("the answer is not one")
 
 // ask makes a new connection and asks once, within the context's deadline.
-func (q *question) ask(ctx context.Context) (err error) {
+// What became of it is in q.out.
+func (q *question) ask(ctx context.Context) {
 	began := time.Now()
 	defer func() {
 		q.out.Total = time.Since(began)
@@ -46,10 +47,9 @@ func (q *question) ask(ctx context.Context) (err error) {
 	}()
 	if err := q.try(ctx); err != nil {
 		q.out.Reason, q.out.Error = reasonOf(err), err.Error()
-		return err
+		return
 	}
 	q.out.Reason, q.out.Phase = ReasonOK, ""
-	return nil
 }
 
 // phase times a part, and notes it as the one that failed until the next begins.
@@ -107,7 +107,7 @@ func (q *question) try(ctx context.Context) error {
 // note binds the socket before it connects, so that its own port is known even
 // if nobody ever answers.
 func (q *question) note(_, _ string, c syscall.RawConn) error {
-	if q.connected == nil {
+	if q.bound == nil {
 		return nil
 	}
 	var err error
@@ -125,9 +125,9 @@ func (q *question) note(_, _ string, c syscall.RawConn) error {
 		}
 		switch a := own.(type) {
 		case *syscall.SockaddrInet4:
-			q.connected(netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port)))
+			q.bound(netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port)))
 		case *syscall.SockaddrInet6:
-			q.connected(netip.AddrPortFrom(netip.AddrFrom16(a.Addr), uint16(a.Port)))
+			q.bound(netip.AddrPortFrom(netip.AddrFrom16(a.Addr), uint16(a.Port)))
 		}
 	}); controlled != nil {
 		return controlled

@@ -58,51 +58,48 @@ func deaf(t *testing.T) netip.AddrPort {
 	return address(t, l.Addr().String())
 }
 
-// say says its words to whoever connects, and closes.
-func say(t *testing.T, words string) netip.AddrPort {
+// handle lets do speak with whoever connects, one after the other, and closes.
+func handle(t *testing.T, do func(net.Conn)) netip.AddrPort {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { l.Close() })
+	done := make(chan struct{})
+	t.Cleanup(func() { l.Close(); <-done })
 	go func() {
+		defer close(done)
 		for {
 			c, err := l.Accept()
 			if err != nil {
 				return
 			}
-			_, _ = bufio.NewReader(c).ReadString('\n') // or it is reset before it is read
-			_, _ = io.WriteString(c, words)
+			do(c)
 			c.Close()
 		}
 	}()
 	return address(t, l.Addr().String())
 }
 
+// say says its words to whoever connects, and closes.
+func say(t *testing.T, words string) netip.AddrPort {
+	t.Helper()
+	return handle(t, func(c net.Conn) {
+		_, _ = bufio.NewReader(c).ReadString('\n') // or it is reset before it is read
+		_, _ = io.WriteString(c, words)
+	})
+}
+
 // babble begins a header and never ends it.
 func babble(t *testing.T) netip.AddrPort {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			_, err = io.WriteString(c, "HTTP/1.1 200 OK\r\n")
-			for err == nil {
-				_, err = io.WriteString(c, "X: y\r\n"+strings.Repeat("Z: z\r\n", 100))
-				time.Sleep(time.Millisecond) // not all at once: who reads on waits for his timeout
-			}
-			c.Close()
+	return handle(t, func(c net.Conn) {
+		_, err := io.WriteString(c, "HTTP/1.1 200 OK\r\n")
+		for err == nil {
+			_, err = io.WriteString(c, "X: y\r\n"+strings.Repeat("Z: z\r\n", 100))
+			time.Sleep(time.Millisecond) // not all at once: who reads on waits for his timeout
 		}
-	}()
-	return address(t, l.Addr().String())
+	})
 }
 
 func TestOutcomes(t *testing.T) {

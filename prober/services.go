@@ -136,7 +136,7 @@ func (s *Services) Ask(ctx context.Context, t *ServiceTarget, round int, failed 
 	r := &Round{Target: t, At: time.Now()}
 	var wg sync.WaitGroup
 	var mu sync.Mutex
-	go1 := func(p Path, at netip.AddrPort, node string) {
+	start := func(p Path, at netip.AddrPort, node string) {
 		wg.Go(func() {
 			a := s.attempt(ctx, t, p, at)
 			a.Node = node
@@ -146,13 +146,13 @@ func (s *Services) Ask(ctx context.Context, t *ServiceTarget, round int, failed 
 		})
 	}
 	if t.VIP.IsValid() {
-		go1(PathVIP, t.VIP, "")
+		start(PathVIP, t.VIP, "")
 	}
 	if t.NodePort.IsValid() {
-		go1(PathNodePort, t.NodePort, "")
+		start(PathNodePort, t.NodePort, "")
 	}
 	for _, e := range sampleOf(t.Endpoints, round, failed) {
-		go1(PathEndpoint, e.Address, e.Node)
+		start(PathEndpoint, e.Address, e.Node)
 	}
 	wg.Wait()
 	if more := t.suspects(r); len(more) > 0 {
@@ -160,7 +160,7 @@ func (s *Services) Ask(ctx context.Context, t *ServiceTarget, round int, failed 
 		defer cancel()
 		ctx = again
 		for _, e := range more {
-			go1(PathEndpoint, e.Address, e.Node)
+			start(PathEndpoint, e.Address, e.Node)
 		}
 		wg.Wait()
 	}
@@ -228,9 +228,9 @@ func (s *Services) connect(ctx context.Context, t *ServiceTarget, p Path, at net
 	q := question{module: t.Module, address: at, name: t.Name}
 	var own netip.AddrPort
 	if p != PathEndpoint && s.cfg.Backend != nil {
-		q.connected = func(a netip.AddrPort) { own = a }
+		q.bound = func(a netip.AddrPort) { own = a }
 	}
-	_ = q.ask(ctx) // it is in q.out
+	q.ask(ctx)
 	q.out.Path, q.out.Address = p, at
 	if own.IsValid() {
 		if b, ok := s.cfg.Backend(own, at, t.Module.UDP()); ok && b != at {

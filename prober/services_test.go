@@ -66,31 +66,18 @@ func serveUDP(t *testing.T, answer func([]byte) []byte) netip.AddrPort {
 // serveDNSTCP answers one query on each connection.
 func serveDNSTCP(t *testing.T) netip.AddrPort {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan struct{})
-	t.Cleanup(func() { l.Close(); <-done })
-	go func() {
-		defer close(done)
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			head := make([]byte, 2)
-			if _, err := io.ReadFull(c, head); err == nil {
-				query := make([]byte, int(head[0])<<8|int(head[1]))
-				if _, err := io.ReadFull(c, query); err == nil {
-					b := answerDNS(t, query, dnsmessage.RCodeSuccess)
-					_, _ = c.Write(append([]byte{byte(len(b) >> 8), byte(len(b))}, b...))
-				}
-			}
-			c.Close()
+	return handle(t, func(c net.Conn) {
+		head := make([]byte, 2)
+		if _, err := io.ReadFull(c, head); err != nil {
+			return
 		}
-	}()
-	return address(t, l.Addr().String())
+		query := make([]byte, int(head[0])<<8|int(head[1]))
+		if _, err := io.ReadFull(c, query); err != nil {
+			return
+		}
+		b := answerDNS(t, query, dnsmessage.RCodeSuccess)
+		_, _ = c.Write(append([]byte{byte(len(b) >> 8), byte(len(b))}, b...))
+	})
 }
 
 func TestModules(t *testing.T) {
@@ -192,9 +179,9 @@ func TestReasonOf(t *testing.T) {
 
 // A panic is a failed attempt, and nothing more.
 func TestAskPanics(t *testing.T) {
-	q := question{module: ModuleTCP, address: closed(t), connected: func(netip.AddrPort) { panic("oh") }}
-	if err := q.ask(deadline(t, time.Second)); err != nil || q.out.Reason != ReasonPanic || !strings.Contains(q.out.Error, "oh") {
-		t.Errorf("%v %+v", err, q.out)
+	q := question{module: ModuleTCP, address: closed(t), bound: func(netip.AddrPort) { panic("oh") }}
+	if q.ask(deadline(t, time.Second)); q.out.Reason != ReasonPanic || !strings.Contains(q.out.Error, "oh") {
+		t.Errorf("%+v", q.out)
 	}
 }
 
