@@ -77,29 +77,30 @@ type Node struct {
 
 // nodeSeen is what the readers saw last, and when.
 type nodeSeen struct {
-	process   *local.Process
-	processAt time.Time // zero until processes could be listed
-	proxyAt   time.Time // when kube-proxy was last seen at all
-	// processOnce says that a process has been seen, configUnread that its
-	// configuration could not be, foreign that its health is somebody else's.
-	processOnce, configUnread, foreign bool
-	processState                       local.Streak
-	metrics                            *local.ProxyMetrics
-	eligible                           *bool
-	portsAt                            time.Time
-	addresses                          proxyAddresses
-	file                               cause.Settings
-	fileName                           string
-	fileSince                          time.Time
-	conntrack                          *cause.Conntrack
-	inotify                            *cause.Limit
-	runtime                            *cause.Socket
-	runtimeWay                         local.Streak
-	rules                              *cause.RuleWorlds
-	mode                               string // by its configuration, kept while there is no process
-	noNFTables                         bool
-	needs                              *cause.Needs
-	log, before                        *cause.Log
+	process      *local.Process
+	processAt    time.Time // zero until processes could be listed
+	proxyAt      time.Time // when kube-proxy was last seen at all
+	processAlive time.Time // when the process was last seen
+	// configUnread says that its configuration could not be, foreign that its
+	// health is somebody else's.
+	configUnread, foreign bool
+	processState          local.Streak
+	metrics               *local.ProxyMetrics
+	eligible              *bool
+	portsAt               time.Time
+	addresses             proxyAddresses
+	file                  cause.Settings
+	fileName              string
+	fileSince             time.Time
+	conntrack             *cause.Conntrack
+	inotify               *cause.Limit
+	runtime               *cause.Socket
+	runtimeWay            local.Streak
+	rules                 *cause.RuleWorlds
+	mode                  string // by its configuration, kept while there is no process
+	noNFTables            bool
+	needs                 *cause.Needs
+	log, before           *cause.Log
 }
 
 // nodeReader is one source, asked again and again. One that hangs holds up

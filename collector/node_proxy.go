@@ -73,7 +73,7 @@ func (n *Node) readProcess(context.Context) error {
 	if p == nil {
 		return nil
 	}
-	n.seen.proxyAt, n.seen.processOnce = now, true
+	n.seen.proxyAt, n.seen.processAlive = now, now
 	n.seen.processState.Note(p.State, now)
 	config := p.Flag("config")
 	if config == "" {
@@ -206,7 +206,7 @@ func (n *Node) proxy(now time.Time) *cause.Proxy {
 	case p != nil:
 		out.Process = &cause.Process{PID: p.PID, State: p.State, Since: n.seen.processState.Since, Times: n.seen.processState.Times, Started: p.Started}
 	default:
-		out.Ended = n.seen.processOnce
+		out.Ended, out.Alive = !n.seen.processAlive.IsZero(), n.seen.processAlive
 	}
 	out.Seen = !n.seen.proxyAt.IsZero() && now.Sub(n.seen.proxyAt) <= seenFor
 	if n.seen.portsAt.IsZero() || now.Sub(n.seen.portsAt) > believed*portsEvery+readLimit+4*portTimeout {

@@ -292,7 +292,7 @@ func TestNodeUnseen(t *testing.T) {
 	if err := os.RemoveAll(filepath.Join(n.cfg.ProcPath, "7")); err != nil {
 		t.Fatal(err)
 	}
-	n.seen.processOnce = false // as if it had never been seen
+	n.seen.processAlive = time.Time{} // as if it had never been seen
 	if err := n.readProcess(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -300,7 +300,7 @@ func TestNodeUnseen(t *testing.T) {
 	if report := n.Report().Nodes[0]; report.State() != StateHealthy {
 		t.Errorf("inside another process: %+v", report)
 	}
-	n.seen.processOnce = true
+	n.seen.processAlive = time.Now()
 	if report := n.Report().Nodes[0]; report.State() != StateUnwell {
 		t.Errorf("it has ended: %+v", report)
 	}

@@ -21,8 +21,8 @@ type Local struct {
 	Inotify *Limit
 	// Runtime is the container runtime's socket.
 	Runtime *Socket
-	// Log is what kube-proxy's newest container says, and Before what the one
-	// before it said; nil if their logs cannot be read, or there is none.
+	// Log is what kube-proxy's newest container says, and Before what it said
+	// before it was started again; nil if its logs cannot be read, or it was not.
 	Log, Before *Log
 	// Probes are the Services that are asked from this node; nil if none is.
 	Probes []Probe
@@ -78,9 +78,10 @@ type Proxy struct {
 	Seen bool
 	// Process is nil if the node's processes cannot be seen, or none is kube-proxy.
 	Process *Process
-	// Ended says that there was one, and is none any more. A kube-proxy inside
-	// another process is never seen.
+	// Ended says that there was one, and is none any more, and Alive when it was
+	// last seen. A kube-proxy inside another process is never seen.
 	Ended bool
+	Alive time.Time
 	// HealthzForeign says that what answers on its port for health is somebody
 	// else.
 	HealthzForeign bool
@@ -204,6 +205,9 @@ func (p *Proxy) silent() bool {
 	return p.says(p.Ports.Metrics, PortSilent) && p.says(p.Ports.Healthz, PortSilent)
 }
 
+// lastWords is how long before the end of a process it says why it ends.
+const lastWords = time.Minute
+
 // says is the log that tells what is wrong with a kube-proxy that is not well;
 // nil if none does.
 func (l *Local) says(s *Snapshot) *Log {
@@ -211,9 +215,12 @@ func (l *Local) says(s *Snapshot) *Log {
 	if p == nil || localHealth(s) == Active || l.Log == nil {
 		return nil
 	}
-	ended := p.Ended
-	young := !p.began().IsZero() && s.Now.Sub(p.began()) < startup // between two tries of a loop
-	if localHealth(s) != Inactive && !ended && !young {
+	loops := l.Before != nil && l.Before.Class != ""
+	switch young := !p.began().IsZero() && s.Now.Sub(p.began()) < startup; {
+	case p.Ended && !loops && l.Log.At.Before(p.Alive.Add(-lastWords)):
+		return nil // it had gone on after that, and was taken away
+	case p.Ended, localHealth(s) == Inactive:
+	case !young || !loops: // else it is between two tries of a loop
 		return nil
 	}
 	for _, log := range []*Log{l.Log, l.Before} {

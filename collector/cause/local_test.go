@@ -379,6 +379,7 @@ func TestLocalHealth(t *testing.T) {
 func TestLocalLog(t *testing.T) {
 	said := func(class string, ago time.Duration) *Log { return &Log{Class: class, Line: "line", At: now.Add(-ago)} }
 	ended := func(s *Snapshot) {
+		s.Local.Proxy.Alive = now.Add(-2 * time.Second)
 		s.Local.Proxy.Process, s.Local.Proxy.Ended, s.Local.Proxy.Started, s.Local.Proxy.Families, s.Running = nil, true, time.Time{}, nil, nil
 		s.Local.Proxy.Ports = Ports{Metrics: noAnswer(10249, PortRefused), Healthz: noAnswer(10256, PortRefused)}
 	}
@@ -396,6 +397,20 @@ func TestLocalLog(t *testing.T) {
 		"it ended, and nobody knows when it said so": {func(s *Snapshot) {
 			ended(s)
 			s.Local.Log = &Log{Class: "crash_loop/config_invalid"}
+		}, ""},
+		"it ended long after it said so: it is rolled out anew": {func(s *Snapshot) {
+			ended(s)
+			s.Local.Log = said("api_unreachable/refused", lastWords+3*time.Second)
+		}, ""},
+		"it waits in a loop, and its last try said nothing": {func(s *Snapshot) {
+			ended(s)
+			s.Local.Proxy.Alive = now.Add(-4 * time.Minute)
+			s.Local.Log, s.Local.Before = said("", 0), said("prerequisite_missing/ip_vs", 9*time.Minute)
+		}, "prerequisite_missing/ip_vs"},
+		"it begins, and says something": {func(s *Snapshot) {
+			ended(s)
+			s.Local.Proxy.Ended, s.Local.Proxy.Process = false, &Process{PID: 8, State: "S", Started: now.Add(-time.Second)}
+			s.Local.Log = said("api_unreachable/timeout", 0)
 		}, ""},
 		"it begins again, as the one before": {func(s *Snapshot) {
 			ended(s)

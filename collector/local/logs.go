@@ -222,8 +222,9 @@ func (f *logFile) read(line func([]byte)) (ended bool, err error) {
 	return ended, nil
 }
 
-// Tails are the ends of the newest container's log and of the one before; nil
-// if there is none.
+// Tails are the ends of the newest container's log and of that before it was
+// started again; nil if there is none. Another pod's says nothing of why this one
+// was started.
 func (l *Logs) Tails() (newest, before []byte) {
 	var files []*logFile
 	for _, f := range l.files {
@@ -239,7 +240,7 @@ func (l *Logs) Tails() (newest, before []byte) {
 	})
 	if n := len(files); n > 0 {
 		newest = files[n-1].tail
-		if n > 1 {
+		if n > 1 && files[n-2].container == files[n-1].container {
 			before = files[n-2].tail
 		}
 	}

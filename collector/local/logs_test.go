@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // written is a node's /var/log/pods, and the lines that were told of it.
@@ -126,6 +127,19 @@ func TestLogs(t *testing.T) {
 		t.Errorf("%d bytes are kept", len(newest))
 	}
 
+	const rolledOut = "kube-system_kube-proxy-def_uid2/kube-proxy/0.log"
+	w.add(rolledOut, "another pod\n")
+	later := time.Now().Add(time.Second)
+	if err := os.Chtimes(filepath.Join(w.dir, rolledOut), later, later); err != nil {
+		t.Fatal(err)
+	}
+	w.poll()
+	if newest, before := w.logs.Tails(); string(newest) != "another pod\n" || before != nil {
+		t.Errorf("another pod's log is taken for that of the same, started again: %q %q", newest, before)
+	}
+	if err := os.RemoveAll(filepath.Join(w.dir, filepath.Dir(filepath.Dir(rolledOut)))); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.RemoveAll(filepath.Join(w.dir, filepath.Dir(container))); err != nil {
 		t.Fatal(err)
 	}

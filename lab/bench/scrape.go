@@ -17,9 +17,9 @@ type Scraped struct {
 	Seconds float64
 	Bytes   int
 	// Lines is how many began with the prefix that was asked for and hold what
-	// was, and Sum what their values add up to.
-	Lines int
-	Sum   float64
+	// was, Sum what their values add up to, and Max the greatest of them.
+	Lines    int
+	Sum, Max float64
 }
 
 // scrape scrapes inside the machine's network: a forward would cost both sides
@@ -64,6 +64,7 @@ func Scrape(url, prefix, holds string) (Scraped, error) {
 			var value float64
 			if _, err := fmt.Sscan(lines.Text()[strings.LastIndexByte(lines.Text(), ' ')+1:], &value); err == nil {
 				s.Sum += value
+				s.Max = max(s.Max, value)
 			}
 		}
 	}

@@ -2,6 +2,8 @@ package fault
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -91,7 +93,7 @@ var ownFaults = []Fault{
 			if err := t.cluster.WaitReady(ctx, waitReady); err != nil {
 				return err
 			}
-			if err := t.awaitOldEnough(ctx); err != nil {
+			if err := t.awaitQuiet(ctx); err != nil {
 				return err
 			}
 			if err := t.forgetConnections(); err != nil {
@@ -247,18 +249,25 @@ func (t *target) awaitSynced(ctx context.Context) error {
 	}
 }
 
-// awaitOldEnough waits until the node's kube-proxy has run for a while: a change
-// within a minute of one that it heard of may be the one that it heard of.
-func (t *target) awaitOldEnough(ctx context.Context) error {
-	const old = "70"
+// awaitQuiet waits until the node's kube-proxy has heard of no change for a
+// while: one within a minute of the last may be the one that it heard of.
+func (t *target) awaitQuiet(ctx context.Context) error {
+	const quiet = 70 * time.Second
 	for {
-		out, err := t.machine.Run("sh", "-c", "ps -C kube-proxy -o etimes= | awk '$1 >= "+old+"' | head -n 1")
-		if err != nil || strings.TrimSpace(out) != "" {
-			return err
+		var heard struct {
+			Lines int
+			Max   float64
+		}
+		out, err := t.machine.Run("/opt/lab/kproxy-lab", "scrape", "--prefix=kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds{", "http://127.0.0.1:10249/metrics")
+		if err == nil {
+			err = json.Unmarshal([]byte(out), &heard)
+		}
+		if err == nil && heard.Lines > 0 && heard.Max > 0 && time.Since(time.UnixMicro(int64(heard.Max*1e6))) > quiet {
+			return nil
 		}
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return fmt.Errorf("kube-proxy on %s hears of changes all the time: %+v: %w", t.node, heard, errors.Join(err, ctx.Err()))
 		case <-time.After(time.Second):
 		}
 	}
