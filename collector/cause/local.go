@@ -217,8 +217,8 @@ func (l *Local) says(s *Snapshot) *Log {
 	}
 	loops := l.Before != nil && l.Before.Class != ""
 	switch young := !p.began().IsZero() && s.Now.Sub(p.began()) < startup; {
-	case p.Ended && !loops && l.Log.At.Before(p.Alive.Add(-lastWords)):
-		return nil // it had gone on after that, and was taken away
+	case p.Ended && !loops && (s.Now.Sub(p.Alive) < startup || l.Log.At.Before(p.Alive.Add(-lastWords))):
+		return nil // it is rolled out anew; or it had gone on after that, and was taken away
 	case p.Ended, localHealth(s) == Inactive:
 	case !young || !loops: // else it is between two tries of a loop
 		return nil

@@ -379,7 +379,7 @@ func TestLocalHealth(t *testing.T) {
 func TestLocalLog(t *testing.T) {
 	said := func(class string, ago time.Duration) *Log { return &Log{Class: class, Line: "line", At: now.Add(-ago)} }
 	ended := func(s *Snapshot) {
-		s.Local.Proxy.Alive = now.Add(-2 * time.Second)
+		s.Local.Proxy.Alive = now.Add(-startup)
 		s.Local.Proxy.Process, s.Local.Proxy.Ended, s.Local.Proxy.Started, s.Local.Proxy.Families, s.Running = nil, true, time.Time{}, nil, nil
 		s.Local.Proxy.Ports = Ports{Metrics: noAnswer(10249, PortRefused), Healthz: noAnswer(10256, PortRefused)}
 	}
@@ -388,7 +388,7 @@ func TestLocalLog(t *testing.T) {
 		want   string
 	}{
 		"it is well": {func(s *Snapshot) { s.Local.Log = said("crash_loop/config_invalid", 0) }, ""},
-		"it ended":   {func(s *Snapshot) { ended(s); s.Local.Log = said("crash_loop/config_invalid", time.Second) }, "crash_loop/config_invalid"},
+		"it ended":   {func(s *Snapshot) { ended(s); s.Local.Log = said("crash_loop/config_invalid", startup) }, "crash_loop/config_invalid"},
 		"it ended, and the node could see that cause by itself": {func(s *Snapshot) {
 			ended(s)
 			s.Local.Log = said("resource_exhausted/inotify", time.Second)
@@ -400,8 +400,18 @@ func TestLocalLog(t *testing.T) {
 		}, ""},
 		"it ended long after it said so: it is rolled out anew": {func(s *Snapshot) {
 			ended(s)
-			s.Local.Log = said("api_unreachable/refused", lastWords+3*time.Second)
+			s.Local.Log = said("api_unreachable/refused", lastWords+startup+time.Second)
 		}, ""},
+		"it ended just now, and said so": {func(s *Snapshot) {
+			ended(s)
+			s.Local.Proxy.Alive = now.Add(-startup + 1)
+			s.Local.Log = said("api_unreachable/forbidden", startup+5*time.Second)
+		}, ""},
+		"it ended just now, in a loop": {func(s *Snapshot) {
+			ended(s)
+			s.Local.Proxy.Alive = now
+			s.Local.Log, s.Local.Before = said("crash_loop/config_invalid", 0), said("crash_loop/config_invalid", time.Second)
+		}, "crash_loop/config_invalid"},
 		"it waits in a loop, and its last try said nothing": {func(s *Snapshot) {
 			ended(s)
 			s.Local.Proxy.Alive = now.Add(-4 * time.Minute)
