@@ -37,6 +37,8 @@ type Config struct {
 	StaleAfter time.Duration
 	// PortInterval is how often kube-proxy's ports are asked; never if 0.
 	PortInterval time.Duration
+	// Mover moves the canary Service.
+	Mover MoverConfig
 	// Logger gets one line for each change of a source's state.
 	Logger log.Logger
 	// Klog is given to client-go.
@@ -46,6 +48,7 @@ type Config struct {
 // API is what the cluster role asks of the API server.
 type API interface {
 	Watcher
+	Writer
 	Log(ctx context.Context, namespace, pod string, o *corev1.PodLogOptions) (io.ReadCloser, error)
 	Version(context.Context) (version.Info, error)
 }
@@ -59,6 +62,7 @@ type Cluster struct {
 	version   *versionReader
 	logs      *logReader
 	ports     *prober.Ports // nil if they are not asked
+	mover     *mover        // nil if nothing is moved
 	runs      *runningConfigs
 	presence  *presence
 	history   *history
@@ -115,6 +119,12 @@ func NewCluster(cfg Config) (*Cluster, error) {
 		c.ports = prober.NewPorts(prober.PortConfig{Interval: cfg.PortInterval, Timeout: portTimeout, Rate: portRate, Page: c.runs.page})
 		c.view.ports = c.portsOf
 	}
+	if cfg.Mover.Interval > 0 {
+		c.mover, err = newMover(cfg.Mover, cfg.API, &contact{reader: "canary", what: "get,create,update of its EndpointSlice and Lease, list of the responders'", logger: cfg.Logger})
+		if err != nil {
+			return nil, err
+		}
+	}
 	c.version = &versionReader{api: cfg.API, contact: &contact{reader: "version", what: "get /version", logger: cfg.Logger}}
 	c.server = c.version.get
 	return c, nil
@@ -147,6 +157,9 @@ func (c *Cluster) Run(ctx context.Context) {
 	wg.Go(func() { c.reviewLogs(ctx) })
 	if c.ports != nil {
 		wg.Go(func() { c.ports.Run(ctx, c.portTargets) })
+	}
+	if c.mover != nil {
+		wg.Go(func() { c.mover.run(ctx) })
 	}
 	wg.Wait()
 }

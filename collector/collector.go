@@ -57,6 +57,9 @@ func (c *Cluster) WriteMetrics(w io.Writer) error {
 	writeSynced(e, contacts)
 	writeVerdicts(e, verdicts)
 	writeReaders(e, contacts)
+	if c.mover != nil {
+		c.mover.write(e)
+	}
 	return e.end()
 }
 
@@ -165,13 +168,17 @@ func (c *Cluster) contacts(now time.Time) []readerState {
 		s := k.state(now, c.cfg.StaleAfter)
 		out = append(out, readerState{name: k.reader, contactState: s, idle: k == c.logs.contact && s.lastOK.IsZero() && !s.failed})
 	}
+	if c.mover != nil {
+		s := c.mover.contact.state(now, c.cfg.StaleAfter)
+		out = append(out, readerState{name: c.mover.contact.reader, contactState: s, idle: s.lastOK.IsZero() && !s.failed})
+	}
 	return out
 }
 
 func writeSynced(e *exposition, readers []readerState) {
 	e.begin(&cacheSynced)
 	for _, r := range readers {
-		if r.name != "logs" { // it reads what it is asked for, never all
+		if r.name != "logs" && r.name != "canary" { // they read what they need, never all
 			e.sample(number(r.synced), r.name)
 		}
 	}

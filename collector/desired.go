@@ -28,6 +28,7 @@ type desired struct {
 	sources sources
 	roots   *x509.CertPool
 	vip     string // of the Service kubernetes, as this node was told; may be empty
+	canary  string // namespace/name of the Service that is moved
 	seed    maphash.Seed
 
 	mu sync.Mutex
@@ -40,6 +41,8 @@ type desired struct {
 	// them last changed while it was watched.
 	slices    map[string]map[string]*wantedSlice
 	changedAt map[string]time.Time
+	turn      turn          // of the canary
+	turned    chan struct{} // says that turn is another
 }
 
 // unheard are changes of which kube-proxy has not shown that it heard: the first
@@ -78,9 +81,9 @@ const (
 // newDesired reads nothing if api is nil.
 func newDesired(cfg *NodeConfig) *desired {
 	d := &desired{
-		sources: sources{api: cfg.API, logger: cfg.Logger, klog: cfg.Klog}, roots: cfg.Roots, vip: cfg.VIPHost, seed: maphash.MakeSeed(),
+		sources: sources{api: cfg.API, logger: cfg.Logger, klog: cfg.Klog}, roots: cfg.Roots, vip: cfg.VIPHost, canary: cfg.Canary, seed: maphash.MakeSeed(),
 		unheard: map[string]unheard{}, servers: map[string][]APIEndpoint{},
-		services: map[string]*wantedService{}, slices: map[string]map[string]*wantedSlice{}, changedAt: map[string]time.Time{},
+		services: map[string]*wantedService{}, slices: map[string]map[string]*wantedSlice{}, changedAt: map[string]time.Time{}, turned: make(chan struct{}, 1),
 	}
 	if cfg.API != nil {
 		only := metav1.ListOptions{LabelSelector: forKubeProxy}
@@ -171,6 +174,7 @@ func (d *desired) changed(from *contact, previous, current *wish, now time.Time)
 		delete(d.servers, previous.what)
 	}
 	d.keep(previous, current, synced, now)
+	d.noteTurn(current, synced && now.Sub(opened) > justOpened, now)
 	if !synced {
 		return // nobody knows since when it has been so
 	}

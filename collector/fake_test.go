@@ -5,9 +5,12 @@ import (
 	"fmt"
 	"io"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/version"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes/fake"
@@ -70,4 +73,21 @@ func (f fakeAPI) Version(context.Context) (version.Info, error) {
 		return version.Info{}, err
 	}
 	return *v, nil
+}
+
+func (f fakeAPI) kind(r kubeapi.Resource) schema.GroupVersionResource {
+	name := map[string]schema.GroupVersion{"services": corev1.SchemeGroupVersion, "endpointslices": discoveryv1.SchemeGroupVersion, "leases": coordinationv1.SchemeGroupVersion}
+	return name[r.Name].WithResource(r.Name)
+}
+
+func (f fakeAPI) Get(_ context.Context, r kubeapi.Resource, namespace, name string) (runtime.Object, error) {
+	return f.Tracker().Get(f.kind(r), namespace, name)
+}
+
+func (f fakeAPI) Create(_ context.Context, r kubeapi.Resource, namespace string, object runtime.Object) error {
+	return f.Tracker().Create(f.kind(r), object, namespace)
+}
+
+func (f fakeAPI) Update(_ context.Context, r kubeapi.Resource, namespace, _ string, object runtime.Object) error {
+	return f.Tracker().Update(f.kind(r), object, namespace)
 }

@@ -37,6 +37,10 @@ type NodeConfig struct {
 	APIInterval time.Duration
 	// Probe says which Services are asked.
 	Probe ProbeConfig
+	// Responder is where to answer anybody, "host:port"; nowhere if it is empty.
+	Responder string
+	// Canary is the Service, namespace/name, that the cluster role moves.
+	Canary string
 	// Logger gets one line for each change of a reader's state.
 	Logger log.Logger
 	// Klog is given to client-go.
@@ -57,7 +61,10 @@ type Node struct {
 	readers []*nodeReader
 	desired *desired
 	probes  *probes // nil if none is asked
-	ports   *prober.Ports
+	canary  *canary // nil if it is not asked
+	// responder notes whether it can answer.
+	responder *contact
+	ports     *prober.Ports
 	// ruleWorlds asks the kernel.
 	ruleWorlds func() (local.RuleWorlds, error)
 	runs       *runningConfigs
@@ -140,12 +147,16 @@ func NewNode(cfg NodeConfig) (*Node, error) {
 		return nil, errors.New("the node's name is not given: set --node-name, from spec.nodeName")
 	}
 	n := &Node{cfg: cfg, desired: newDesired(&cfg), ruleWorlds: local.ReadRuleWorlds, runs: newRunningConfigs(), history: newHistory(), api: map[apiKey]*apiSeen{}, families: map[string]familySeen{}, logErrors: map[string]float64{}}
+	n.responder = &contact{reader: "responder", what: "listen on " + cfg.Responder, logger: cfg.Logger}
 	n.ports = prober.NewPorts(prober.PortConfig{Timeout: portTimeout, Rate: portRate, Page: n.runs.page})
 	if cfg.Probe.Interval > 0 {
 		n.probes = newProbes(cfg.Probe, cfg.Name, n.desired, &contact{reader: "probe_targets", what: "what is asked for", logger: cfg.Logger})
 	}
 	if !cfg.Probe.Only {
 		n.addReaders()
+	}
+	if cfg.Probe.Interval > 0 && !cfg.Probe.Only {
+		n.canary = newCanary(&cfg, n.desired)
 	}
 	return n, nil
 }
@@ -190,6 +201,12 @@ func (n *Node) Run(ctx context.Context) {
 	wg.Go(func() { n.desired.sources.run(ctx) })
 	if n.probes != nil {
 		wg.Go(func() { n.probes.run(ctx) })
+	}
+	if n.canary != nil {
+		wg.Go(func() { n.canary.run(ctx) })
+	}
+	if n.cfg.Responder != "" {
+		wg.Go(func() { n.respond(ctx) })
 	}
 	wg.Wait()
 }
@@ -264,7 +281,11 @@ func (n *Node) Collectors() []prometheus.Collector {
 	if n.probes == nil {
 		return nil
 	}
-	return []prometheus.Collector{n.probes.metrics}
+	out := []prometheus.Collector{n.probes.metrics}
+	if n.canary != nil {
+		out = append(out, n.canary.latency)
+	}
+	return out
 }
 
 // snapshot puts what is known now into one Snapshot.
@@ -295,6 +316,9 @@ func (n *Node) snapshot(now time.Time) *cause.Snapshot {
 	}
 	if n.probes != nil {
 		s.Local.Probes = n.probes.snapshot(now)
+	}
+	if n.canary != nil {
+		s.Local.Canary = n.canary.snapshot(now)
 	}
 	s.Local.Proxy = n.proxy(now)
 	if s.Local.Proxy != nil && s.Local.Proxy.Seen {
@@ -336,6 +360,7 @@ func (n *Node) WriteMetrics(w io.Writer) error {
 	if n.probes != nil {
 		n.probes.write(e, s.Local.Probes)
 	}
+	writeCanary(e, s.Local.Canary, n.cfg.Name, now)
 	return e.end()
 }
 
@@ -355,5 +380,6 @@ func (n *Node) contacts(now time.Time) []readerState {
 	if n.probes != nil {
 		note(n.probes.contact)
 	}
+	note(n.responder)
 	return out
 }

@@ -39,6 +39,9 @@ type wantedSlice struct {
 	service   string // namespace/name
 	ports     []wantedPort
 	endpoints []wantedEndpoint
+	// turn and responders are what canaryTurn and canaryResponders say.
+	turn       int64
+	responders int
 }
 
 type wantedEndpoint struct {
@@ -76,6 +79,7 @@ func wantedServiceOf(s *corev1.Service) *wantedService {
 
 func wantedSliceOf(s *discoveryv1.EndpointSlice, service string) *wantedSlice {
 	w := &wantedSlice{service: s.Namespace + "/" + service}
+	w.turn, w.responders = canaryOf(s)
 	for _, p := range s.Ports {
 		if p.Port == nil {
 			continue

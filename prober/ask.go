@@ -135,8 +135,13 @@ func (q *question) note(_, _ string, c syscall.RawConn) error {
 	return err
 }
 
+// getRoot is the request for what is at the root of an address.
+func getRoot(at netip.AddrPort) string {
+	return "GET / HTTP/1.1\r\nHost: " + at.String() + "\r\nUser-Agent: kproxy-exporter\r\nConnection: close\r\n\r\n"
+}
+
 func askHTTP(conn net.Conn, at netip.AddrPort) error {
-	if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: "+at.String()+"\r\nUser-Agent: kproxy-exporter\r\nConnection: close\r\n\r\n"); err != nil {
+	if _, err := io.WriteString(conn, getRoot(at)); err != nil {
 		return err
 	}
 	res, err := http.ReadResponse(bufio.NewReaderSize(io.LimitReader(conn, headerLimit), 1024), nil)
@@ -219,14 +224,16 @@ func checkDNS(answer []byte, id [2]byte) error {
 	return nil
 }
 
-// askEcho sends what nobody can guess and wants it back.
+// askEcho sends what nobody can guess and wants it back, with room for a node's
+// name before it: a responder says no more than it was told.
 func askEcho(ctx context.Context, conn net.Conn) error {
 	var nonce [16]byte
 	if _, err := rand.Read(nonce[:]); err != nil {
 		return err
 	}
-	text := "kproxy " + hex.EncodeToString(nonce[:])
-	return exchange(ctx, conn, []byte(text), make([]byte, 1500), func(got []byte) error {
+	const nameRoom = 260
+	text := echoMagic + hex.EncodeToString(nonce[:])
+	return exchange(ctx, conn, []byte(text+strings.Repeat(".", nameRoom)), make([]byte, 1500), func(got []byte) error {
 		if !strings.Contains(string(got), text) {
 			return errOther
 		}

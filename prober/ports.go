@@ -119,6 +119,10 @@ func hash(s string) uint32 {
 	return h.Sum32()
 }
 
+// Share is a number from 0 up to 1 that always is the same for a name: so those
+// that would all do something at once do it one after the other.
+func Share(name string) float64 { return float64(hash(name)) / (1 << 32) }
+
 // known is whether a port has been asked; a new one is asked at once.
 func (p *Ports) known(t PortTarget) bool {
 	p.mu.Lock()

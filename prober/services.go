@@ -91,7 +91,7 @@ func (s *Services) Run(ctx context.Context, targets func() []ServiceTarget) {
 // turn is when in each interval a target is asked: by a hash of the node's name
 // and its own, so that neither all targets of a node nor all nodes ask at once.
 func (s *Services) turn(k TargetKey) time.Duration {
-	return time.Duration(float64(hash(s.cfg.Node+" "+k.String())) / (1 << 32) * float64(s.cfg.Interval))
+	return time.Duration(Share(s.cfg.Node+" "+k.String()) * float64(s.cfg.Interval))
 }
 
 // repeat asks a target in its turn.

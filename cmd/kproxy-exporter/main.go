@@ -34,6 +34,10 @@ func newApp(cfg *config) (*kingpin.Application, commands) {
 
 	cluster := app.Command("cluster", "Watch the whole cluster through the API (a Deployment; no privileges).")
 	wholeCluster(cluster, cfg)
+	cluster.Flag("canary.interval", "How often the canary Service is moved to another responder, so that every node can see how soon its rules follow: one write of its EndpointSlice and one of a Lease each time, the only ones that the exporter makes; 0 for never. It needs deploy/canary.yaml and two nodes.").
+		Default("0s").DurationVar(&cfg.canaryInterval)
+	canaryService(cluster, cfg)
+	cluster.Flag("canary.responders", "The Service, namespace/name, over the node role's responders.").Default("kproxy-exporter-node/kproxy-exporter-responder").StringVar(&cfg.responders)
 	node := app.Command("node", "Watch this node itself (a DaemonSet on the host's network): it needs no API server.")
 	node.Flag("node-name", "The node's name, from spec.nodeName.").Envar("NODE_NAME").StringVar(&cfg.node.name)
 	node.Flag("path.procfs", "Where the node's /proc is mounted.").Default("/proc").StringVar(&cfg.node.procPath)
@@ -45,12 +49,19 @@ func newApp(cfg *config) (*kingpin.Application, commands) {
 		": namespace/name=http:80; may be repeated.").PlaceHolder("NS/NAME=MODULE:PORT").StringsVar(&cfg.node.probeServices)
 	node.Flag("probe-only", "Only probe Services, from the pods' network, and read nothing of the node: it needs no privilege.").BoolVar(&cfg.node.probeOnly)
 	node.Flag("probe.dns-name", "What the cluster's DNS is asked for.").Default("kubernetes.default.svc.cluster.local.").StringVar(&cfg.node.probeName)
+	node.Flag("responder.listen-address", "Where a small responder answers anybody with the node's name, over TCP (HTTP) and UDP (echo): the other nodes' probes ask it; empty for nowhere.").
+		Default(":19250").StringVar(&cfg.node.responder)
+	canaryService(node, cfg)
 	once := app.Command("diagnose", "Judge once, for a person: exits with 0 if nothing is wrong, 1 if a cause was found, 2 if it could not tell.")
 	wholeCluster(once, cfg)
 	once.Flag("node", "Only this node.").StringVar(&cfg.diagnose.node)
 	once.Flag("dump", "Read this directory, written by 'kubectl cluster-info dump --output-directory', instead of a cluster.").StringVar(&cfg.diagnose.dump)
 	once.Flag("output", "table, for people, or json.").Short('o').Default("table").EnumVar(&cfg.diagnose.output, "table", "json")
 	return app, commands{cluster.FullCommand(), node.FullCommand(), once.FullCommand()}
+}
+
+func canaryService(c *kingpin.CmdClause, cfg *config) {
+	c.Flag("canary.service", "The canary Service, namespace/name: one without a selector.").Default("kproxy-exporter/kproxy-exporter-canary").StringVar(&cfg.canary)
 }
 
 // wholeCluster declares the flags of the commands that read the whole cluster.

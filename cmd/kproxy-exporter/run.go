@@ -3,13 +3,16 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"time"
 
@@ -38,6 +41,9 @@ type config struct {
 	staleAfter time.Duration
 	ports      time.Duration
 
+	canary, responders string
+	canaryInterval     time.Duration
+
 	node     nodeConfig
 	diagnose diagnoseConfig
 }
@@ -51,7 +57,21 @@ type nodeConfig struct {
 	probeServices               []string
 	probeName                   string
 	probeOnly                   bool
+	responder                   string
 }
+
+// listens is whether somebody can listen at an address as it is written.
+func listens(address string) bool {
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	return err == nil && n > 0
+}
+
+// minCanary is how often the canary may be moved at most.
+const minCanary = 10 * time.Second
 
 // wrong is what is wrong with the times; empty if nothing is.
 func (c config) wrong(command string) string {
@@ -62,6 +82,10 @@ func (c config) wrong(command string) string {
 		return fmt.Sprintf("--api.interval is %s; it must be at least 1s", c.node.apiInterval)
 	case c.node.probeInterval != 0 && (c.node.probeInterval < time.Second || c.node.probeTimeout <= 0 || c.node.probeTimeout > c.node.probeInterval/2):
 		return fmt.Sprintf("--probe.interval is %s and --probe.timeout %s; the first must be 0 or at least 1s, the second more than 0 and at most half of it", c.node.probeInterval, c.node.probeTimeout)
+	case c.node.responder != "" && !listens(c.node.responder):
+		return fmt.Sprintf("--responder.listen-address is %q; it is written host:port or :port", c.node.responder)
+	case c.canaryInterval != 0 && c.canaryInterval < minCanary:
+		return fmt.Sprintf("--canary.interval is %s; it must be 0 or at least %s", c.canaryInterval, minCanary)
 	case command != "node" && c.staleAfter < time.Second:
 		return fmt.Sprintf("--api.stale-after is %s; it must be at least 1s", c.staleAfter)
 	}
@@ -140,6 +164,7 @@ func newNodeRole(cfg config, l logs) (role, error) {
 	node := collector.NodeConfig{
 		Name: cfg.node.name, ProcPath: cfg.node.procPath, RootPath: cfg.node.rootPath, APIInterval: cfg.node.apiInterval,
 		VIPHost: os.Getenv("KUBERNETES_SERVICE_HOST"), VIPPort: cmp.Or(os.Getenv("KUBERNETES_SERVICE_PORT"), "443"), Logger: l.logger, Klog: l.klog,
+		Responder: cfg.node.responder, Canary: cfg.canary,
 	}
 	if a, err := netip.ParseAddr(node.VIPHost); err != nil || a.IsLoopback() {
 		node.VIPHost = "" // it is set to something that is no Service
@@ -183,7 +208,17 @@ func giveAPI(n *collector.NodeConfig, kubeconfig string) error {
 func newCluster(client collector.API, cfg config, l logs) (*collector.Cluster, error) {
 	return collector.NewCluster(collector.Config{
 		API: client, Namespace: cfg.namespace, Selectors: cfg.selectors, StaleAfter: cfg.staleAfter, PortInterval: cfg.ports, Logger: l.logger, Klog: l.klog,
+		Mover: collector.MoverConfig{Interval: cfg.canaryInterval, Service: cfg.canary, Responders: cfg.responders, Identity: identity()},
 	})
+}
+
+// identity names this process among all.
+func identity() string {
+	name, err := os.Hostname()
+	if err != nil {
+		name = "unknown"
+	}
+	return name + "_" + rand.Text()
 }
 
 // newClient reads the API.

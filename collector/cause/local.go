@@ -26,6 +26,8 @@ type Local struct {
 	Log, Before *Log
 	// Probes are the Services that are asked from this node; nil if none is.
 	Probes []Probe
+	// Canary is what the moving Service showed; nil if it shows nothing.
+	Canary *Canary
 	// Needs is what the node and kube-proxy's image have of what it needs.
 	Needs *Needs
 	// Rules are the rule worlds in which kube-proxy's rules were found.
@@ -127,6 +129,18 @@ type Family struct {
 	// it must, and UnheardSince when the API said so; empty if there is none.
 	Unheard      string
 	UnheardSince time.Time
+}
+
+// Canary is where the Service led whose backend is moved now and then.
+type Canary struct {
+	// At is the newest answer, Times how many in a row came from there.
+	At    time.Time
+	Times int
+	// Behind is since when another should have answered; zero if the right one did.
+	Behind time.Time
+	// Answers is the node that answered, Missed the first that should have; empty
+	// if the right one did.
+	Answers, Missed string
 }
 
 // Conntrack is the use of the table of connections.

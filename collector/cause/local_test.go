@@ -374,6 +374,35 @@ func TestLocalHealth(t *testing.T) {
 	}
 }
 
+// Whatever kube-proxy says, and whether there is one: the canary shows that the
+// rules do not follow.
+func TestCanaryStale(t *testing.T) {
+	for name, tc := range map[string]struct {
+		change func(*Snapshot)
+		want   State
+	}{
+		"nobody moves anything":                {func(s *Snapshot) { s.Local.Canary = nil }, Inactive},
+		"it follows":                           {func(s *Snapshot) { s.Local.Canary.Behind = time.Time{} }, Inactive},
+		"it does not follow":                   {func(*Snapshot) {}, Active},
+		"not yet":                              {func(s *Snapshot) { s.Local.Canary.Behind = now.Add(-hearing + 1) }, Inactive},
+		"seen once":                            {func(s *Snapshot) { s.Local.Canary.Times = 1 }, Inactive},
+		"no kube-proxy":                        {func(s *Snapshot) { s.Local.Proxy = nil }, Active},
+		"none, and it follows":                 {func(s *Snapshot) { s.Local.Proxy = nil; s.Local.Canary.Behind = time.Time{} }, Unknown},
+		"kube-proxy says nothing of its syncs": {func(s *Snapshot) { s.Local.Proxy.Families = nil }, Active},
+	} {
+		s := healthyLocal()
+		s.Local.Canary = &Canary{At: now, Times: confirmed, Behind: now.Add(-hearing), Answers: "n2", Missed: "n3"}
+		tc.change(s)
+		v := rulesStale.Node(s)
+		if v.State != tc.want {
+			t.Errorf("%s: %v, want %v", name, v, tc.want)
+		}
+		if v.State == Active && (v.Findings[0].Detail != "watch_stale" || !strings.Contains(v.Findings[0].Evidence[0], "moved to node n3")) {
+			t.Errorf("%s: %+v", name, v.Findings)
+		}
+	}
+}
+
 // What kube-proxy's log on the node says counts while it is not well, and only
 // if it was said lately.
 func TestLocalLog(t *testing.T) {

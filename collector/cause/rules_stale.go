@@ -12,7 +12,7 @@ var rulesStale = Cause{
 		{"never_synced", "kube-proxy has never written the rules of this IP family and does not try again by itself: read its log for the first failed sync, mend that, restart the pod."},
 		{"sync_failing", "Each try to write the rules fails: see the line; the same line number each time is one bad Service."},
 		{"sync_stuck", "Rules have waited for long to be written: read kube-proxy's log for failed syncs, look for a blocked iptables or nft on the node, restart the pod."},
-		{"watch_stale", "kube-proxy does not hear what changes in the API although others do: its connection is dead. Restart the pod; look for a firewall or load balancer that forgets connections in silence."},
+		{"watch_stale", "kube-proxy, or what stands in its place, does not follow what changes in the API although others do: its connection is dead. Restart the pod; look for a firewall or load balancer that forgets connections in silence."},
 		{"flushed", "Somebody removes the rules: look for a firewall service that reloads at that time."},
 	},
 	Eval: func(s *Snapshot) Verdict {
@@ -30,6 +30,9 @@ var rulesStale = Cause{
 	Node: func(s *Snapshot) Verdict {
 		p := s.Local.Proxy
 		if p == nil || !p.Seen {
+			if v := s.Local.Canary.stale(s.Now); v.State == Active {
+				return v // whichever proxy it is
+			}
 			return unknown("kube-proxy on this node")
 		}
 		switch {
@@ -47,6 +50,9 @@ var rulesStale = Cause{
 		if h := p.Ports.Healthz; p.says(h, PortAnswered) && h.Livez == statusUnavailable {
 			return active(h.Since, Finding{"sync_stuck", []string{h.String()}})
 		}
+		if v := s.Local.Canary.stale(s.Now); v.State == Active {
+			return v
+		}
 		if p.Families == nil {
 			return unknown("kube-proxy's metrics on the node")
 		}
@@ -63,6 +69,16 @@ const (
 	// minute before it watches again, and then lists.
 	hearing = 90 * time.Second
 )
+
+// stale is whether the rules do not follow the Service that is moved, whatever
+// kube-proxy says, and whatever stands in its place.
+func (c *Canary) stale(now time.Time) Verdict {
+	if c == nil || c.Behind.IsZero() || c.Times < confirmed || now.Sub(c.Behind) < hearing {
+		return inactive()
+	}
+	return active(c.Behind, Finding{"watch_stale", []string{
+		fmt.Sprintf("the canary Service was moved to node %s %s, and from here it still leads to node %s, as seen last %s", c.Missed, stamp(c.Behind), c.Answers, stamp(c.At))}})
+}
 
 // stale is whether the rules of an IP family are not current. In a cluster
 // where nothing changes nothing is queued, and nothing is stale.

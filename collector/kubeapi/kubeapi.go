@@ -1,5 +1,5 @@
 // Package kubeapi asks the Kubernetes API for the few kinds that the exporter
-// reads. client-go's clientset would do so too, but carries every kind of every
+// reads, and writes the two of the canary. client-go's clientset would do so too, but carries every kind of every
 // API group: more than half of the program's size, and of its memory while idle.
 package kubeapi
 
@@ -10,6 +10,7 @@ import (
 	"io"
 
 	appsv1 "k8s.io/api/apps/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -43,6 +44,7 @@ var (
 	// EndpointSlices are those of Services.
 	EndpointSlices = Resource{"endpointslices", discoveryv1.SchemeGroupVersion, &discoveryv1.EndpointSlice{}, func() runtime.Object { return &discoveryv1.EndpointSliceList{} }}
 	DaemonSets     = Resource{"daemonsets", appsv1.SchemeGroupVersion, &appsv1.DaemonSet{}, func() runtime.Object { return &appsv1.DaemonSetList{} }}
+	Leases         = Resource{"leases", coordinationv1.SchemeGroupVersion, &coordinationv1.Lease{}, func() runtime.Object { return &coordinationv1.LeaseList{} }}
 )
 
 // Client asks one API server.
@@ -55,7 +57,7 @@ type Client struct {
 // limit of cfg.
 func New(cfg *rest.Config) (*Client, error) {
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, appsv1.AddToScheme, discoveryv1.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, appsv1.AddToScheme, discoveryv1.AddToScheme, coordinationv1.AddToScheme} {
 		if err := add(scheme); err != nil {
 			return nil, err
 		}
@@ -79,7 +81,7 @@ func New(cfg *rest.Config) (*Client, error) {
 	for _, g := range []struct {
 		version schema.GroupVersion
 		path    string
-	}{{corev1.SchemeGroupVersion, "/api"}, {appsv1.SchemeGroupVersion, "/apis"}, {discoveryv1.SchemeGroupVersion, "/apis"}} {
+	}{{corev1.SchemeGroupVersion, "/api"}, {appsv1.SchemeGroupVersion, "/apis"}, {discoveryv1.SchemeGroupVersion, "/apis"}, {coordinationv1.SchemeGroupVersion, "/apis"}} {
 		one := rest.CopyConfig(shared)
 		one.GroupVersion, one.APIPath = &g.version, g.path
 		if c.groups[g.version], err = rest.RESTClientForConfigAndClient(one, http); err != nil {
@@ -103,6 +105,23 @@ func (c *Client) List(ctx context.Context, r Resource, namespace string, o metav
 func (c *Client) Watch(ctx context.Context, r Resource, namespace string, o metav1.ListOptions) (watch.Interface, error) {
 	o.Watch = true
 	return c.get(r, namespace, &o).Watch(ctx)
+}
+
+// Get gets an object by its name.
+func (c *Client) Get(ctx context.Context, r Resource, namespace, name string) (runtime.Object, error) {
+	into := r.One.DeepCopyObject()
+	return into, c.groups[r.group].Get().Namespace(namespace).Resource(r.Name).Name(name).Do(ctx).Into(into)
+}
+
+// Create makes an object.
+func (c *Client) Create(ctx context.Context, r Resource, namespace string, object runtime.Object) error {
+	return c.groups[r.group].Post().Namespace(namespace).Resource(r.Name).Body(object).Do(ctx).Error()
+}
+
+// Update writes an object as it was gotten, with changes; a conflict if
+// somebody else has written it meanwhile.
+func (c *Client) Update(ctx context.Context, r Resource, namespace, name string, object runtime.Object) error {
+	return c.groups[r.group].Put().Namespace(namespace).Resource(r.Name).Name(name).Body(object).Do(ctx).Error()
 }
 
 // Log opens a container's log.

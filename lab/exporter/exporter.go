@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -77,6 +78,28 @@ func Apply(ctx context.Context, c *cluster.Cluster, root string) error {
 		return err
 	}
 	return c.Apply(ctx, string(manifest))
+}
+
+// InstallCanary loads the image on every node and applies the cluster role with
+// the canary, which is moved that often.
+func InstallCanary(ctx context.Context, c *cluster.Cluster, root string, every time.Duration) error {
+	if err := loadImage(c, root); err != nil {
+		return err
+	}
+	for _, file := range []string{"deploy/cluster.yaml", "deploy/canary.yaml"} {
+		manifest, err := os.ReadFile(filepath.Join(root, file))
+		if err != nil {
+			return err
+		}
+		if err := c.Apply(ctx, strings.Replace(string(manifest), "args: [cluster", "args: [cluster, --canary.interval="+every.String(), 1)); err != nil {
+			return err
+		}
+	}
+	if _, err := c.Kubectl(ctx, "", "-n", Name, "rollout", "status", "deployment/"+Name, "--timeout=60s"); err != nil {
+		why, _ := c.Kubectl(ctx, "", "-n", Name, "describe", "pods")
+		return fmt.Errorf("%w\n%s", err, why)
+	}
+	return nil
 }
 
 // Address is where an exporter that Start started listens, in the lab's network.

@@ -64,6 +64,7 @@ func TestProbes(t *testing.T) {
 				})
 			}
 			t.Logf("%s, each Service asked every %s:\n%s", mode, probeInterval, strings.Join(rows, "\n"))
+			walkCanary(t, w)
 		})
 	}
 }

@@ -140,12 +140,22 @@ type state struct {
 	judged  map[string]int // node -> causes with a sample
 	// verdicts are those of probes that are 1, by "node service module".
 	verdicts map[string]string
+	// behind is for how long the canary has not been followed, latencies how long
+	// it took to follow, by node.
+	behind    map[string]float64
+	latencies map[string]latency
 	// resident is the memory of the exporter that takes most, in bytes.
 	resident float64
 }
 
+// latency is how often something was measured, and what all took together, in seconds.
+type latency struct {
+	count uint64
+	sum   float64
+}
+
 func (w *world) scrape(ctx context.Context) (state, error) {
-	s := state{primary: map[string]string{}, active: map[string][]string{}, judged: map[string]int{}, verdicts: map[string]string{}}
+	s := state{primary: map[string]string{}, active: map[string][]string{}, judged: map[string]int{}, verdicts: map[string]string{}, behind: map[string]float64{}, latencies: map[string]latency{}}
 	for _, url := range w.urls {
 		body, err := get(ctx, url+"/metrics")
 		if err != nil {
@@ -186,6 +196,12 @@ func (s *state) read(body string) error {
 	}
 	for _, m := range families["process_resident_memory_bytes"].GetMetric() {
 		s.resident = max(s.resident, m.GetGauge().GetValue())
+	}
+	for _, m := range families["kproxy_canary_behind_seconds"].GetMetric() {
+		s.behind[label(m, "node")] = m.GetGauge().GetValue()
+	}
+	for _, m := range families["kproxy_canary_latency_seconds"].GetMetric() {
+		s.latencies[label(m, "node")] = latency{m.GetHistogram().GetSampleCount(), m.GetHistogram().GetSampleSum()}
 	}
 	for _, m := range families["kproxy_probe_verdict"].GetMetric() {
 		if m.GetGauge().GetValue() == 1 {

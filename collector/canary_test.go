@@ -1,0 +1,267 @@
+package collector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	dto "github.com/prometheus/client_model/go"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/kproxy-exporter/kproxy-exporter/prober"
+)
+
+const testCanary = "kproxy-exporter/canary"
+
+// canaryWorld is a node's canary, and where its Service leads.
+type canaryWorld struct {
+	t *testing.T
+	*canary
+	// leads is the node to which the rules lead, "" if nowhere.
+	leads string
+	// theirs is what the responders know.
+	theirs prober.Turn
+	asked  int
+}
+
+func newCanaryWorld(t *testing.T) *canaryWorld {
+	d := newDesired(&NodeConfig{Canary: testCanary})
+	cfg := &NodeConfig{Name: "n1", Probe: ProbeConfig{Interval: 15 * time.Second, Timeout: 3 * time.Second}}
+	w := &canaryWorld{t: t, canary: newCanary(cfg, d)}
+	d.services[testCanary] = &wantedService{name: testCanary, vips: []netip.Addr{netip.MustParseAddr("10.96.0.9")}, ports: []wantedPort{{port: 80}}}
+	w.ask = func(_ context.Context, at netip.AddrPort) (prober.Said, error) {
+		w.asked++
+		if want := netip.MustParseAddrPort("10.96.0.9:80"); at != want {
+			t.Errorf("asked %s, want %s", at, want)
+		}
+		if w.leads == "" {
+			return prober.Said{}, errors.New("nobody")
+		}
+		return prober.Said{Node: w.leads, Turn: w.theirs}, nil
+	}
+	return w
+}
+
+// move is what our own watch hears.
+func (w *canaryWorld) move(number int64, node string, live bool) {
+	s := &wantedSlice{service: testCanary, turn: number, responders: 2, endpoints: []wantedEndpoint{{node: node, ready: true}}}
+	w.desired.mu.Lock()
+	defer w.desired.mu.Unlock()
+	w.desired.noteTurn(&wish{slice: s}, live, time.Now())
+}
+
+// behind is for how long it has been behind; -1 if nobody knows.
+func (w *canaryWorld) behind() time.Duration {
+	now := time.Now()
+	switch s := w.snapshot(now); {
+	case s == nil:
+		return -1
+	case s.Behind.IsZero():
+		return 0
+	default:
+		return now.Sub(s.Behind)
+	}
+}
+
+func (w *canaryWorld) wantBehind(what string, least, most time.Duration) {
+	w.t.Helper()
+	if got := w.behind(); got < least || got > most {
+		w.t.Errorf("%s: behind %s, want %s to %s", what, got, least, most)
+	}
+}
+
+func (w *canaryWorld) wantSamples(what string, n uint64, sum, within float64) {
+	w.t.Helper()
+	var m dto.Metric
+	if err := w.latency.Write(&m); err != nil {
+		w.t.Fatal(err)
+	}
+	h := m.GetHistogram()
+	if got := h.GetSampleSum(); h.GetSampleCount() != n || got < sum-within || got > sum+within {
+		w.t.Errorf("%s: %d samples, together %gs; want %d, %gs", what, h.GetSampleCount(), got, n, sum)
+	}
+}
+
+func TestCanary(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newCanaryWorld(t)
+		ctx, stop := context.WithCancel(t.Context())
+		defer stop()
+		go w.run(ctx)
+		time.Sleep(time.Minute)
+		if w.asked != 0 {
+			t.Errorf("it was asked %d times although nothing is ever moved", w.asked)
+		}
+		w.wantBehind("nobody moves anything", -1, -1)
+
+		w.leads = "n1"
+		w.move(100, "n1", false)
+		time.Sleep(time.Minute)
+		w.wantBehind("it leads there", 0, 0)
+		w.wantSamples("where it led already says nothing of how long it took", 0, 0, 0)
+
+		w.asked = 0
+		w.move(101, "n2", true)
+		time.Sleep(200 * time.Millisecond)
+		w.wantBehind("it has not followed yet", 200*time.Millisecond, 230*time.Millisecond)
+		w.leads = "n2"
+		time.Sleep(100 * time.Millisecond)
+		w.wantBehind("it follows", 0, 0)
+		w.wantSamples("it took 0.2 s", 1, .2, .03)
+		if w.asked < 7 || w.asked > 10 {
+			t.Errorf("asked %d times in 0.2s, want every 25ms", w.asked)
+		}
+
+		// Who heard before us knows better.
+		w.theirs = prober.Turn{Number: 102, Current: "n1", Seconds: 3}
+		w.leads = "n1"
+		w.move(102, "n1", true)
+		time.Sleep(100 * time.Millisecond)
+		w.wantSamples("the responder had heard 3 s before", 2, 3.2, .06)
+
+		w.move(103, "n2", false)
+		w.leads, w.theirs = "n2", prober.Turn{Number: 103, Current: "n2"}
+		time.Sleep(100 * time.Millisecond)
+		w.wantSamples("nobody knows how long ago a turn was that was listed", 2, 3.2, .06)
+	})
+}
+
+// A node that does not follow: it must be found by what the others say alone, and
+// not forgotten when it is the old one's turn again.
+func TestCanaryStale(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newCanaryWorld(t)
+		ctx, stop := context.WithCancel(t.Context())
+		defer stop()
+		go w.run(ctx)
+		w.leads = "n2"
+		w.move(100, "n2", true)
+		time.Sleep(20 * time.Second)
+		w.wantBehind("well", 0, 0)
+		w.theirs = prober.Turn{Number: 101, Current: "n1", Seconds: 40}
+		time.Sleep(15 * time.Second)
+		w.wantBehind("the old one says that it is another's turn", 40*time.Second, 56*time.Second)
+		w.theirs = prober.Turn{Number: 102, Current: "n2", Seconds: 1}
+		w.move(102, "n2", true)
+		time.Sleep(time.Minute)
+		w.wantBehind("it is the old one's turn again", 100*time.Second, 116*time.Second)
+		if s := w.snapshot(time.Now()); s.Missed != "n1" || s.Answers != "n2" {
+			t.Errorf("%+v, want n1 missed", s)
+		}
+		w.theirs = prober.Turn{Number: 103, Current: "n3", Seconds: 1}
+		w.move(103, "n3", true)
+		time.Sleep(10 * time.Second)
+		w.wantBehind("it misses another turn", 110*time.Second, 127*time.Second)
+		w.leads, w.theirs = "n1", prober.Turn{Number: 104, Current: "n1", Seconds: 1}
+		w.move(104, "n1", true)
+		time.Sleep(15 * time.Second)
+		w.wantBehind("it follows", 0, 0)
+		w.wantSamples("the last turn", 1, 1, .1)
+
+		// Nobody answers: it may lead to the right one, which is dead.
+		w.theirs = prober.Turn{}
+		w.move(105, "n2", true)
+		time.Sleep(time.Second)
+		w.wantBehind("behind", time.Second-30*time.Millisecond, 2*time.Second)
+		w.leads = ""
+		time.Sleep(15 * time.Second)
+		w.wantBehind("nobody answers", -1, -1)
+		w.leads = "n1"
+		w.move(106, "n1", true)
+		time.Sleep(15 * time.Second)
+		w.wantBehind("and then the right one does", 0, 0)
+		w.wantSamples("nobody knows where it led before", 1, 1, .1)
+
+		w.asked = 0
+		w.move(107, "n2", true)
+		time.Sleep(10 * time.Minute)
+		if w.asked > 400+51+40 { // every 25 ms for 10 s, every second for a minute, then every 15 s
+			t.Errorf("asked %d times in 10 minutes", w.asked)
+		}
+		w.wantBehind("it never follows", 9*time.Minute+30*time.Second, 10*time.Minute)
+	})
+}
+
+// With many nodes all ask the one responder: not more often than it can bear.
+func TestCanaryGap(t *testing.T) {
+	for _, tc := range []struct {
+		responders int
+		age, want  time.Duration
+	}{{0, 0, 25 * time.Millisecond}, {50, 0, 25 * time.Millisecond}, {5000, 0, 2500 * time.Millisecond}, {2, 11 * time.Second, time.Second}} {
+		if got := (turn{responders: tc.responders}).gap(tc.age); got != tc.want {
+			t.Errorf("%d responders, after %s: every %s, want %s", tc.responders, tc.age, got, tc.want)
+		}
+	}
+}
+
+func TestCanarySlice(t *testing.T) {
+	slice := func(service, turn string, ready bool) *discoveryv1.EndpointSlice {
+		node, port := "n2", int32(19250)
+		return &discoveryv1.EndpointSlice{
+			ObjectMeta:  metav1.ObjectMeta{Namespace: "kproxy-exporter", Name: service + "-ipv4", Labels: map[string]string{discoveryv1.LabelServiceName: service}, Annotations: map[string]string{canaryTurn: turn, canaryResponders: "7"}},
+			AddressType: discoveryv1.AddressTypeIPv4, Ports: []discoveryv1.EndpointPort{{Port: &port}},
+			Endpoints: []discoveryv1.Endpoint{{Addresses: []string{"10.99.0.12"}, NodeName: &node, Conditions: discoveryv1.EndpointConditions{Ready: &ready}}},
+		}
+	}
+	for _, tc := range []struct {
+		name  string
+		slice *discoveryv1.EndpointSlice
+		want  int64
+	}{
+		{"a turn", slice("canary", "12", true), 12},
+		{"another Service's", slice("other", "13", true), 0},
+		{"nobody is ready", slice("canary", "13", false), 0},
+		{"no number", slice("canary", "soon", true), 0},
+		{"less than nothing", slice("canary", "-3", true), 0},
+		{"more than a number can be", slice("canary", "99999999999999999999", true), 0},
+		{"older than what is known", slice("canary", "3", true), 5},
+	} {
+		d := newDesired(&NodeConfig{Canary: testCanary})
+		if tc.want == 5 {
+			d.turn.number = 5
+		}
+		w, ok := d.convertSlice(tc.slice)
+		if !ok {
+			t.Fatal("it is no EndpointSlice of a Service")
+		}
+		now := time.Now()
+		d.noteTurn(&w, true, now)
+		if d.turn.number != tc.want {
+			t.Errorf("%s: turn %+v, want %d", tc.name, d.turn, tc.want)
+		}
+		if want := (turn{12, "n2", 7, now, true}); tc.want == 12 && d.turn != want {
+			t.Errorf("%s: %+v, want %+v", tc.name, d.turn, want)
+		}
+	}
+}
+
+func TestCanaryMetric(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newCanaryWorld(t)
+		w.leads = "n2"
+		w.move(1, "n1", true)
+		now, vip := w.desired.canaryNow()
+		w.look(t.Context(), now, vip)
+		time.Sleep(20 * time.Second)
+		var out strings.Builder
+		e := newExposition(&out)
+		writeCanary(e, w.snapshot(time.Now()), "n1", time.Now())
+		writeCanary(e, nil, "n9", time.Now())
+		if err := e.end(); err != nil {
+			t.Fatal(err)
+		}
+		if want := `kproxy_canary_behind_seconds{node="n1"} 20`; !strings.HasSuffix(strings.TrimSpace(out.String()), want) {
+			t.Errorf("%s\nwant only %s", out.String(), want)
+		}
+		time.Sleep(time.Hour)
+		if s := w.snapshot(time.Now()); s != nil {
+			t.Error(fmt.Sprint("what was seen an hour ago is believed: ", s))
+		}
+	})
+}

@@ -1,0 +1,174 @@
+package prober
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"golang.org/x/net/netutil"
+	"golang.org/x/sync/errgroup"
+)
+
+// Turn says whose turn it is to stand behind the canary Service.
+type Turn struct {
+	// Number grows from turn to turn; 0 is none.
+	Number int64 `json:"turn"`
+	// Current is the node whose turn it is.
+	Current string `json:"current"`
+	// Seconds is for how long, at least: since somebody heard of it.
+	Seconds float64 `json:"seconds"`
+}
+
+// Said is what a responder says: which node it is on, and whose turn it is as
+// far as that node knows.
+type Said struct {
+	Node string `json:"node"`
+	Turn
+}
+
+// Responder answers anybody, over TCP (HTTP, any path) with what it is, over
+// UDP with its node's name and what was sent.
+type Responder struct {
+	// Node is the name of its node.
+	Node string
+	// Knows is whose turn it is; nil if nobody can tell.
+	Knows func() Turn
+}
+
+// Limits of a responder: it costs its node next to nothing, whoever asks.
+const (
+	maxResponses   = 256
+	responseWithin = 5 * time.Second
+	maxSaid        = 4 << 10
+)
+
+// Serve answers at address, "host:port" or ":port", until the context ends;
+// listening is called once it does.
+func (r *Responder) Serve(ctx context.Context, address string, listening func()) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var config net.ListenConfig
+	tcp, err := config.Listen(ctx, "tcp", address)
+	if err != nil {
+		return err
+	}
+	defer tcp.Close()
+	_, port, err := net.SplitHostPort(tcp.Addr().String())
+	if err != nil {
+		return err
+	}
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return err
+	}
+	udp, err := config.ListenPacket(ctx, "udp", net.JoinHostPort(host, port))
+	if err != nil {
+		return err
+	}
+	defer udp.Close()
+	listening()
+	server := &http.Server{
+		Handler: r, ReadTimeout: responseWithin, WriteTimeout: responseWithin, MaxHeaderBytes: maxSaid,
+	}
+	server.SetKeepAlivesEnabled(false)
+	var g errgroup.Group
+	g.Go(func() error { defer cancel(); return server.Serve(netutil.LimitListener(tcp, maxResponses)) })
+	g.Go(func() error { defer cancel(); return r.serveUDP(udp) })
+	<-ctx.Done()
+	server.Close()
+	udp.Close()
+	if err := g.Wait(); !errors.Is(err, net.ErrClosed) && !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// ServeHTTP implements http.Handler.
+func (r *Responder) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+	said := Said{Node: r.Node}
+	if r.Knows != nil {
+		said.Turn = r.Knows()
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(said) // whoever asked may have gone
+}
+
+func (r *Responder) serveUDP(conn net.PacketConn) error {
+	buffer := make([]byte, 1500)
+	for {
+		n, from, err := conn.ReadFrom(buffer)
+		if errors.Is(err, net.ErrClosed) {
+			return err
+		}
+		if err != nil {
+			continue // of one datagram
+		}
+		if answer := r.echo(buffer[:n]); answer != nil {
+			_, _ = conn.WriteTo(answer, from) // whoever asked may have gone
+		}
+	}
+}
+
+// echoMagic is how a question over UDP begins. An answer never does, so that two
+// responders cannot be made to answer each other for ever.
+const echoMagic = "kproxy "
+
+// echo is the answer to a datagram: the node's name, and what was sent without
+// as much of its end. It is never longer than the question, so that nobody gains
+// by asking in another's name. Nil if there is no answer.
+func (r *Responder) echo(question []byte) []byte {
+	prefix := r.Node + ": "
+	if !bytes.HasPrefix(question, []byte(echoMagic)) || len(prefix) > len(question) {
+		return nil
+	}
+	return append([]byte(prefix), question[:len(question)-len(prefix)]...)
+}
+
+// AskResponder asks whoever answers at an address, over a new connection, within
+// the context's deadline.
+func AskResponder(ctx context.Context, at netip.AddrPort) (Said, error) {
+	d := net.Dialer{KeepAlive: -1}
+	conn, err := d.DialContext(ctx, "tcp", at.String())
+	if err != nil {
+		return Said{}, err
+	}
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	if _, err := io.WriteString(conn, getRoot(at)); err != nil {
+		return Said{}, err
+	}
+	res, err := http.ReadResponse(bufio.NewReaderSize(io.LimitReader(conn, maxSaid), 1024), nil)
+	if err != nil {
+		return Said{}, notAnswer(err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		return Said{}, notAnswer(err)
+	}
+	return ParseSaid(res.StatusCode, body)
+}
+
+// ParseSaid reads what a responder says.
+func ParseSaid(status int, body []byte) (Said, error) {
+	var said Said
+	if status != http.StatusOK {
+		return said, fmt.Errorf("%w: status %d", errAnswer, status)
+	}
+	if err := json.Unmarshal(body, &said); err != nil {
+		return Said{}, fmt.Errorf("%w: %w", errAnswer, err)
+	}
+	if said.Node == "" || said.Number < 0 || said.Seconds < 0 || said.Number > 0 && said.Current == "" {
+		return Said{}, fmt.Errorf("%w: %+v", errAnswer, said)
+	}
+	return said, nil
+}
