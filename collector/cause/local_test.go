@@ -1,6 +1,7 @@
 package cause
 
 import (
+	"strings"
 	"testing"
 	"time"
 )
