@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"maps"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,8 +28,9 @@ import (
 type desired struct {
 	sources sources
 	roots   *x509.CertPool
-	vip     string // of the Service kubernetes, as this node was told; may be empty
-	canary  string // namespace/name of the Service that is moved
+	vip     string       // of the Service kubernetes, as this node was told; may be empty
+	canary  string       // namespace/name of the Service that is moved
+	own     []netip.Addr // the node's addresses
 	seed    maphash.Seed
 
 	mu sync.Mutex
@@ -41,8 +43,10 @@ type desired struct {
 	// them last changed while it was watched.
 	slices    map[string]map[string]*wantedSlice
 	changedAt map[string]time.Time
-	turn      turn          // of the canary
-	turned    chan struct{} // says that turn is another
+	// hosts are addresses of endpoints that are nodes' own.
+	hosts  map[netip.Addr]bool
+	turn   turn          // of the canary
+	turned chan struct{} // says that turn is another
 }
 
 // unheard are changes of which kube-proxy has not shown that it heard: the first
@@ -81,7 +85,7 @@ const (
 // newDesired reads nothing if api is nil.
 func newDesired(cfg *NodeConfig) *desired {
 	d := &desired{
-		sources: sources{api: cfg.API, logger: cfg.Logger, klog: cfg.Klog}, roots: cfg.Roots, vip: cfg.VIPHost, canary: cfg.Canary, seed: maphash.MakeSeed(),
+		sources: sources{api: cfg.API, logger: cfg.Logger, klog: cfg.Klog}, roots: cfg.Roots, vip: cfg.VIPHost, canary: cfg.Canary, own: cfg.Addresses, seed: maphash.MakeSeed(),
 		unheard: map[string]unheard{}, servers: map[string][]APIEndpoint{},
 		services: map[string]*wantedService{}, slices: map[string]map[string]*wantedSlice{}, changedAt: map[string]time.Time{}, turned: make(chan struct{}, 1),
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"path/filepath"
 	"strconv"
 	"sync"
@@ -39,6 +40,8 @@ type NodeConfig struct {
 	Probe ProbeConfig
 	// Responder is where to answer anybody, "host:port"; nowhere if it is empty.
 	Responder string
+	// Addresses are the node's own.
+	Addresses []netip.Addr
 	// Canary is the Service, namespace/name, that the cluster role moves.
 	Canary string
 	// Logger gets one line for each change of a reader's state.

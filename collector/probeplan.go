@@ -87,6 +87,7 @@ func (d *desired) plan(flags map[string]string, node string, nodeIP func(netip.A
 	defer d.mu.Unlock()
 	var out []prober.ServiceTarget
 	var wrong []error
+	d.findHosts(node)
 	for _, s := range d.services {
 		text := probesOf(s, flags)
 		if text == "" {
@@ -113,6 +114,27 @@ func (d *desired) plan(flags map[string]string, node string, nodeIP func(netip.A
 		out = out[:maxTargets]
 	}
 	return out, wrong
+}
+
+// findHosts finds the addresses that are nodes' own, without asking for the
+// nodes: where a Service's endpoint on this node has this node's address, all of
+// that Service's have their nodes'. The caller holds mu.
+func (d *desired) findHosts(node string) {
+	d.hosts = map[netip.Addr]bool{}
+	for _, all := range d.slices {
+		ours := false
+		for _, s := range all {
+			ours = ours || slices.ContainsFunc(s.endpoints, func(e wantedEndpoint) bool { return e.node == node && slices.Contains(d.own, e.address) })
+		}
+		if !ours {
+			continue
+		}
+		for _, s := range all {
+			for _, e := range s.endpoints {
+				d.hosts[e.address] = true
+			}
+		}
+	}
 }
 
 // targets are those of a port of a Service, one for each IP family; the caller
@@ -156,7 +178,7 @@ func (d *desired) endpoints(s *wantedService, port wantedPort, ipv6 bool, wanted
 			if e.address.Is6() != ipv6 || !dialable(e.address) || !wanted(e) {
 				continue
 			}
-			one := prober.Endpoint{Address: netip.AddrPortFrom(e.address, slice.ports[i].port), Node: e.node}
+			one := prober.Endpoint{Address: netip.AddrPortFrom(e.address, slice.ports[i].port), Node: e.node, Host: d.hosts[e.address]}
 			switch {
 			case e.ready:
 				ready = append(ready, one)

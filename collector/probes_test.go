@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -63,6 +64,41 @@ func planned(d *desired, flags map[string]string) (out, wrong []string) {
 		wrong = append(wrong, e.Error())
 	}
 	return out, wrong
+}
+
+// Addresses of nodes are told from those of pods by what stands on the own node.
+func TestPlanHosts(t *testing.T) {
+	d := newDesired(&NodeConfig{Addresses: []netip.Addr{netip.MustParseAddr("10.99.0.11")}})
+	at := func(node, address string) wantedEndpoint {
+		return wantedEndpoint{address: netip.MustParseAddr(address), node: node, ready: true}
+	}
+	add := func(name string, all ...wantedEndpoint) {
+		d.services[name] = &wantedService{name: name, vips: []netip.Addr{netip.MustParseAddr("10.96.0.7")}, ports: []wantedPort{{port: 80}}, probe: "tcp"}
+		d.slices[name] = map[string]*wantedSlice{}
+		for i, e := range all { // two slices
+			k := fmt.Sprint(name, i%2)
+			if d.slices[name][k] == nil {
+				d.slices[name][k] = &wantedSlice{service: name, ports: []wantedPort{{port: 8080}}}
+			}
+			d.slices[name][k].endpoints = append(d.slices[name][k].endpoints, e)
+		}
+	}
+	add("a/hosts", at("n1", "10.99.0.11"), at("n2", "10.99.0.12"), at("n3", "10.99.0.13"))
+	add("a/pods", at("n1", "10.244.1.2"), at("n2", "10.244.2.2"))
+	add("a/one-host", at("n2", "10.99.0.12"))
+	add("a/liar", at("n2", "10.99.0.11"))
+	targets, wrong := d.plan(nil, "n1", nil, "x.")
+	if len(wrong) > 0 || len(targets) != 4 {
+		t.Fatal(targets, wrong)
+	}
+	want := map[string]bool{"10.99.0.11:8080": true, "10.99.0.12:8080": true, "10.99.0.13:8080": true}
+	for _, one := range targets {
+		for _, e := range one.Endpoints {
+			if e.Host != want[e.Address.String()] {
+				t.Errorf("%s %s: its node's own: %v", one.Service, e.Address, e.Host)
+			}
+		}
+	}
 }
 
 func TestPlan(t *testing.T) {

@@ -11,8 +11,11 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"syscall"
 	"time"
 
+	"golang.org/x/net/ipv4"
+	"golang.org/x/net/ipv6"
 	"golang.org/x/net/netutil"
 	"golang.org/x/sync/errgroup"
 )
@@ -65,30 +68,56 @@ func (r *Responder) Serve(ctx context.Context, address string, listening func())
 	if err != nil {
 		return err
 	}
-	host, _, err := net.SplitHostPort(address)
+	sockets, err := listenUDP(ctx, address, port)
 	if err != nil {
 		return err
 	}
-	udp, err := config.ListenPacket(ctx, "udp", net.JoinHostPort(host, port))
-	if err != nil {
-		return err
-	}
-	defer udp.Close()
-	listening()
 	server := &http.Server{
 		Handler: r, ReadTimeout: responseWithin, WriteTimeout: responseWithin, MaxHeaderBytes: maxSaid,
 	}
 	server.SetKeepAlivesEnabled(false)
 	var g errgroup.Group
 	g.Go(func() error { defer cancel(); return server.Serve(netutil.LimitListener(tcp, maxResponses)) })
-	g.Go(func() error { defer cancel(); return r.serveUDP(udp) })
+	for _, s := range sockets {
+		g.Go(func() error { defer cancel(); return r.serveUDP(s) })
+	}
+	listening()
 	<-ctx.Done()
 	server.Close()
-	udp.Close()
+	for _, s := range sockets {
+		s.Close()
+	}
 	if err := g.Wait(); !errors.Is(err, net.ErrClosed) && !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
 	return nil
+}
+
+// listenUDP opens a socket for each IP family that address names, with that port.
+func listenUDP(ctx context.Context, address, port string) ([]net.PacketConn, error) {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	var out []net.PacketConn
+	var failed error
+	var config net.ListenConfig
+	for _, network := range []string{"udp4", "udp6"} {
+		conn, err := config.ListenPacket(ctx, network, net.JoinHostPort(host, port))
+		switch {
+		case err == nil:
+			out = append(out, conn)
+		case failed == nil || errors.Is(err, syscall.EADDRINUSE): // else it is of a family that address is not of, or that the node has not
+			failed = err
+		}
+	}
+	if len(out) == 0 || errors.Is(failed, syscall.EADDRINUSE) {
+		for _, conn := range out {
+			conn.Close()
+		}
+		return nil, failed
+	}
+	return out, nil
 }
 
 // ServeHTTP implements http.Handler.
@@ -101,10 +130,16 @@ func (r *Responder) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	_ = json.NewEncoder(w).Encode(said) // whoever asked may have gone
 }
 
+// serveUDP answers from the address that was asked: a node has several, and who
+// asked listens to that one alone.
 func (r *Responder) serveUDP(conn net.PacketConn) error {
+	read, write := overIPv6(conn)
+	if a, ok := conn.LocalAddr().(*net.UDPAddr); ok && a.IP.To4() != nil {
+		read, write = overIPv4(conn)
+	}
 	buffer := make([]byte, 1500)
 	for {
-		n, from, err := conn.ReadFrom(buffer)
+		n, asked, from, err := read(buffer)
 		if errors.Is(err, net.ErrClosed) {
 			return err
 		}
@@ -112,9 +147,45 @@ func (r *Responder) serveUDP(conn net.PacketConn) error {
 			continue // of one datagram
 		}
 		if answer := r.echo(buffer[:n]); answer != nil {
-			_, _ = conn.WriteTo(answer, from) // whoever asked may have gone
+			_ = write(answer, asked, from) // whoever asked may have gone
 		}
 	}
+}
+
+// Reading and writing with one's own address.
+type (
+	readFrom = func(buffer []byte) (n int, own net.IP, from net.Addr, err error)
+	writeTo  = func(answer []byte, own net.IP, to net.Addr) error
+)
+
+func overIPv4(conn net.PacketConn) (readFrom, writeTo) {
+	c := ipv4.NewPacketConn(conn)
+	_ = c.SetControlMessage(ipv4.FlagDst, true) // else the kernel chooses the address
+	return func(buffer []byte) (int, net.IP, net.Addr, error) {
+			n, m, from, err := c.ReadFrom(buffer)
+			if m == nil {
+				return n, nil, from, err
+			}
+			return n, m.Dst, from, err
+		}, func(answer []byte, own net.IP, to net.Addr) error {
+			_, err := c.WriteTo(answer, &ipv4.ControlMessage{Src: own}, to)
+			return err
+		}
+}
+
+func overIPv6(conn net.PacketConn) (readFrom, writeTo) {
+	c := ipv6.NewPacketConn(conn)
+	_ = c.SetControlMessage(ipv6.FlagDst, true) // else the kernel chooses the address
+	return func(buffer []byte) (int, net.IP, net.Addr, error) {
+			n, m, from, err := c.ReadFrom(buffer)
+			if m == nil {
+				return n, nil, from, err
+			}
+			return n, m.Dst, from, err
+		}, func(answer []byte, own net.IP, to net.Addr) error {
+			_, err := c.WriteTo(answer, &ipv6.ControlMessage{Src: own}, to)
+			return err
+		}
 }
 
 // echoMagic is how a question over UDP begins. An answer never does, so that two

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
@@ -13,6 +14,12 @@ import (
 )
 
 func startResponder(t *testing.T, node string, knows func() Turn) netip.AddrPort {
+	t.Helper()
+	return startResponderAt(t, "127.0.0.1", node, knows)
+}
+
+// startResponderAt starts one that listens at an address, at all if it is empty.
+func startResponderAt(t *testing.T, host, node string, knows func() Turn) netip.AddrPort {
 	t.Helper()
 	// A port that is free for both protocols.
 	tcp, err := net.Listen("tcp", "127.0.0.1:0")
@@ -24,7 +31,9 @@ func startResponder(t *testing.T, node string, knows func() Turn) netip.AddrPort
 	ctx, stop := context.WithCancel(t.Context())
 	listening, done := make(chan struct{}), make(chan error, 1)
 	r := &Responder{Node: node, Knows: knows}
-	go func() { done <- r.Serve(ctx, at.String(), func() { close(listening) }) }()
+	go func() {
+		done <- r.Serve(ctx, net.JoinHostPort(host, fmt.Sprint(at.Port())), func() { close(listening) })
+	}()
 	select {
 	case <-listening:
 	case err := <-done:
@@ -62,6 +71,39 @@ func TestResponder(t *testing.T) {
 	if err := (&Responder{Node: "n1"}).Serve(ctx, at.String(), func() { t.Error("it listens where another does") }); err == nil {
 		t.Error("no error")
 	}
+}
+
+// A node has many addresses: it must answer from that which was asked, over
+// both families.
+func TestResponderEverywhere(t *testing.T) {
+	for _, host := range []string{"", "0.0.0.0"} {
+		at := startResponderAt(t, host, "n1", nil)
+		asked := []string{"127.0.0.1", "127.0.0.5"}
+		if host == "" && !noIPv6() {
+			asked = append(asked, "::1")
+		}
+		for _, a := range asked {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			for _, m := range []Module{ModuleUDP, ModuleHTTP} {
+				q := question{module: m, address: netip.AddrPortFrom(netip.MustParseAddr(a), at.Port())}
+				q.ask(ctx)
+				if !q.out.OK() {
+					t.Errorf("at %q, asked %s over %s: %+v", host, a, m, q.out)
+				}
+			}
+			cancel()
+		}
+	}
+}
+
+// noIPv6 is whether this machine has none: then nobody can be asked over it.
+func noIPv6() bool {
+	l, err := net.Listen("tcp", "[::1]:0")
+	if err != nil {
+		return true
+	}
+	l.Close()
+	return false
 }
 
 // Nobody gains by asking a responder in another's name, and no two of them can

@@ -59,6 +59,8 @@ type ServiceTarget struct {
 type Endpoint struct {
 	Address netip.AddrPort
 	Node    string
+	// Host says that the address is its node's own, not a pod's.
+	Host bool
 }
 
 // Key names a target among all.
@@ -130,8 +132,9 @@ var Reasons = []Reason{ReasonOK, ReasonRefused, ReasonReset, ReasonTimeout, Reas
 type Attempt struct {
 	Path    Path
 	Address netip.AddrPort
-	// Node is the endpoint's.
+	// Node and Host are the endpoint's.
 	Node   string
+	Host   bool
 	Reason Reason
 	// Phase is the one that failed; empty if none did.
 	Phase Phase

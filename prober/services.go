@@ -136,23 +136,23 @@ func (s *Services) Ask(ctx context.Context, t *ServiceTarget, round int, failed 
 	r := &Round{Target: t, At: time.Now()}
 	var wg sync.WaitGroup
 	var mu sync.Mutex
-	start := func(p Path, at netip.AddrPort, node string) {
+	start := func(p Path, e Endpoint) {
 		wg.Go(func() {
-			a := s.attempt(ctx, t, p, at)
-			a.Node = node
+			a := s.attempt(ctx, t, p, e.Address)
+			a.Node, a.Host = e.Node, e.Host
 			mu.Lock()
 			defer mu.Unlock()
 			r.Attempts = append(r.Attempts, a)
 		})
 	}
 	if t.VIP.IsValid() {
-		start(PathVIP, t.VIP, "")
+		start(PathVIP, Endpoint{Address: t.VIP})
 	}
 	if t.NodePort.IsValid() {
-		start(PathNodePort, t.NodePort, "")
+		start(PathNodePort, Endpoint{Address: t.NodePort})
 	}
 	for _, e := range sampleOf(t.Endpoints, round, failed) {
-		start(PathEndpoint, e.Address, e.Node)
+		start(PathEndpoint, e)
 	}
 	wg.Wait()
 	if more := t.suspects(r); len(more) > 0 {
@@ -160,7 +160,7 @@ func (s *Services) Ask(ctx context.Context, t *ServiceTarget, round int, failed 
 		defer cancel()
 		ctx = again
 		for _, e := range more {
-			start(PathEndpoint, e.Address, e.Node)
+			start(PathEndpoint, e)
 		}
 		wg.Wait()
 	}

@@ -207,7 +207,7 @@ func TestBackendIsAsked(t *testing.T) {
 
 func endpoints(n int) (out []Endpoint) {
 	for i := range n {
-		out = append(out, Endpoint{netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 1, 0, byte(i)}), 80), fmt.Sprint("n", i)})
+		out = append(out, Endpoint{Address: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 1, 0, byte(i)}), 80), Node: fmt.Sprint("n", i)})
 	}
 	return out
 }

@@ -47,8 +47,10 @@ type ProbeRound struct {
 // ProbeAttempt is one attempt.
 type ProbeAttempt struct {
 	Address string
-	// Node is the endpoint's.
+	// Node is the endpoint's; Host says that its address is that node's own: there
+	// is another way to it than to the pods there.
 	Node string
+	Host bool
 	OK   bool
 	// Answered says that somebody there said something, good or bad.
 	Answered bool
@@ -77,15 +79,23 @@ func (a *ProbeAttempt) String() string {
 
 // reached is what this node reached in the newest round of each of its probes.
 type reached struct {
-	answered map[string]bool // nodes of which an endpoint said something
-	// silent are, by node, the Services of which an endpoint there said nothing.
-	silent map[string]map[string]bool
+	answered map[place]bool // those where an endpoint said something
+	// silent are the Services of which an endpoint at a place said nothing.
+	silent map[place]map[string]bool
 }
+
+// place is a node itself, or the pods on it.
+type place struct {
+	node string
+	host bool
+}
+
+func (a *ProbeAttempt) place() place { return place{a.Node, a.Host} }
 
 // reach looks at rounds that began no sooner than since: what was reached before
 // a failure says nothing about it.
 func reach(probes []Probe, since time.Time) reached {
-	out := reached{map[string]bool{}, map[string]map[string]bool{}}
+	out := reached{map[place]bool{}, map[place]map[string]bool{}}
 	for _, p := range probes {
 		if len(p.Rounds) == 0 || p.Rounds[len(p.Rounds)-1].At.Before(since) {
 			continue
@@ -95,12 +105,12 @@ func reach(probes []Probe, since time.Time) reached {
 		for i := range r.Endpoints {
 			switch e := &r.Endpoints[i]; {
 			case e.Answered:
-				out.answered[e.Node] = true
+				out.answered[e.place()] = true
 			case !e.Local:
-				if out.silent[e.Node] == nil {
-					out.silent[e.Node] = map[string]bool{}
+				if out.silent[e.place()] == nil {
+					out.silent[e.place()] = map[string]bool{}
 				}
-				out.silent[e.Node][service] = true
+				out.silent[e.place()][service] = true
 			}
 		}
 	}
@@ -211,10 +221,10 @@ func (a *ProbeAttempt) whose(seen reached) ProbeVerdict {
 		return ProbeBackend
 	case a.Node == "":
 		return ProbeUnknown
-	case seen.answered[a.Node]:
+	case seen.answered[a.place()]:
 		return ProbeBackend
-	case len(seen.silent[a.Node]) > 1:
-		return ProbeNetwork // nobody on that node answers, of several Services
+	case len(seen.silent[a.place()]) > 1:
+		return ProbeNetwork // nobody there answers, of several Services
 	}
 	return ProbeUnknown
 }

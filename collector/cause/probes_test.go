@@ -50,6 +50,11 @@ func TestJudgeProbe(t *testing.T) {
 			silent(&r.Endpoints[0])
 			r.Endpoints[1].Node = "n2"
 		}, ProbeBackend},
+		{"it is sent to a silent pod, and its node itself answers", func(r *ProbeRound) {
+			sentTo(r, "10.1.0.1:80", true)
+			silent(&r.Endpoints[0])
+			r.Endpoints[1].Node, r.Endpoints[1].Host = "n2", true
+		}, ProbeUnknown},
 		{"all endpoints refuse", func(r *ProbeRound) { refused(r.VIP); refused(&r.Endpoints[0]); refused(&r.Endpoints[1]) }, ProbeBackend},
 		{"all endpoints are silent, and no other Service is asked", func(r *ProbeRound) { silent(r.VIP); silent(&r.Endpoints[0]); silent(&r.Endpoints[1]) }, ProbeUnknown},
 		{"the VIP is silent, and one endpoint refuses", func(r *ProbeRound) { silent(r.VIP); refused(&r.Endpoints[0]) }, ProbeBackend},
