@@ -77,7 +77,7 @@ func (a *ProbeAttempt) String() string {
 	return fmt.Sprintf("%s: %s%s: %s", a.Address, a.Reason, to, quote(a.Error))
 }
 
-// reached is what this node reached in the newest round of each of its probes.
+// reached is what this node reached at some time.
 type reached struct {
 	answered map[place]bool // those where an endpoint said something
 	// silent are the Services of which an endpoint at a place said nothing.
@@ -92,29 +92,34 @@ type place struct {
 
 func (a *ProbeAttempt) place() place { return place{a.Node, a.Host} }
 
-// reach looks at rounds that began no sooner than since: what was reached before
-// a failure says nothing about it.
-func reach(probes []Probe, since time.Time) reached {
+// reach looks at each probe's newest round that began between two times: what was
+// reached before a failure, or after it, says nothing about it.
+func reach(probes []Probe, from, to time.Time) reached {
 	out := reached{map[place]bool{}, map[place]map[string]bool{}}
 	for _, p := range probes {
-		if len(p.Rounds) == 0 || p.Rounds[len(p.Rounds)-1].At.Before(since) {
-			continue
-		}
 		service, _, _ := strings.Cut(p.Name, ":")
-		r := &p.Rounds[len(p.Rounds)-1]
-		for i := range r.Endpoints {
-			switch e := &r.Endpoints[i]; {
-			case e.Answered:
-				out.answered[e.place()] = true
-			case !e.Local:
-				if out.silent[e.place()] == nil {
-					out.silent[e.place()] = map[string]bool{}
-				}
-				out.silent[e.place()][service] = true
+		for _, r := range slices.Backward(p.Rounds) {
+			if !r.At.Before(from) && !r.At.After(to) {
+				out.note(service, &r)
+				break
 			}
 		}
 	}
 	return out
+}
+
+func (out *reached) note(service string, r *ProbeRound) {
+	for i := range r.Endpoints {
+		switch e := &r.Endpoints[i]; {
+		case e.Answered:
+			out.answered[e.place()] = true
+		case !e.Local:
+			if out.silent[e.place()] == nil {
+				out.silent[e.place()] = map[string]bool{}
+			}
+			out.silent[e.place()][service] = true
+		}
+	}
 }
 
 // JudgeProbe judges what both of a probe's newest rounds say alike; a single
@@ -123,8 +128,8 @@ func JudgeProbe(p *Probe, all []Probe) (ProbeVerdict, []string) {
 	if len(p.Rounds) == 0 {
 		return ProbeUnknown, nil
 	}
-	seen := reach(all, p.Rounds[0].At)
 	newest := &p.Rounds[len(p.Rounds)-1]
+	seen := reach(all, p.Rounds[0].At, newest.At)
 	v := newest.judge(seen)
 	if v == ProbeOK || v == ProbeNoEndpoints {
 		return v, newest.evidence()

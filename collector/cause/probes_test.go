@@ -141,11 +141,15 @@ func TestJudgeProbeByAnother(t *testing.T) {
 	}
 	before := other(func(*ProbeAttempt) {})
 	before.Rounds[1].Endpoints[0] = ProbeAttempt{Address: "10.1.0.2:80", Node: "n2", Reason: "timeout"}
+	after := other(func(a *ProbeAttempt) { a.OK, a.Answered, a.Reason = false, false, "timeout" })
+	after.Rounds[1] = other(func(*ProbeAttempt) {}).Rounds[1]
+	after.Rounds[1].At = now.Add(time.Second) // the way was mended meanwhile
 	for name, tc := range map[string]struct {
 		other Probe
 		want  ProbeVerdict
 	}{
 		"it answered before":        {before, ProbeNetwork},
+		"it answered after":         {after, ProbeNetwork},
 		"it was asked long ago":     {old, ProbeUnknown},
 		"it is of the same Service": {same, ProbeUnknown},
 		"it answers":                {other(func(*ProbeAttempt) {}), ProbeBackend},

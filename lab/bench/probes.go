@@ -21,6 +21,12 @@ const (
 	probeWindow = 20 * time.Second
 	dials       = 5000
 	answerPort  = 18080
+	// A server that is late by as much as a network may be: the lab's kernel has no
+	// netem to make one.
+	latePort = 18081
+	late     = 50 * time.Millisecond
+	// accuracyBudget is how much longer than a bare client it may say that it took.
+	accuracyBudget = 1.05
 )
 
 // probeCost measures what a probe costs, tcp and http, with few and many targets.
@@ -53,7 +59,7 @@ func probeCost(ctx context.Context, c *cluster.Cluster, cfg Config, out io.Write
 		for _, module := range []string{"tcp", "http"} {
 			what := fmt.Sprintf("%s, %d targets", module, n)
 			if err := p.Step("watch it ask "+what, func() error {
-				if err := c.Apply(ctx, targetsManifest(module, n)); err != nil {
+				if err := c.Apply(ctx, targetsManifest(module, n, answerPort)); err != nil {
 					return err
 				}
 				if err := awaitTargets(ctx, m, n); err != nil {
@@ -75,13 +81,94 @@ func probeCost(ctx context.Context, c *cluster.Cluster, cfg Config, out io.Write
 			}
 		}
 	}
+	accuracy, err := probeAccuracy(ctx, c, m, p)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "\nHow exact a probe is: a server that answers after %s, and how late probes begin themselves.\n", late)
+	if err := print(out, "bare", accuracy); err != nil {
+		return err
+	}
 	fmt.Fprintf(out, "\nWhat a probe costs the whole exporter beyond what it takes without, against connecting and closing in Go at the same rate; half of them by a Service's address.\n")
 	return print(out, "bare", figures)
 }
 
+// probeAccuracy measures, with 1,000 targets, what the exporter says of a server
+// that is late by a known time, beside a bare client.
+func probeAccuracy(ctx context.Context, c *cluster.Cluster, m *machine.Machine, p *cluster.Progress) ([]figure, error) {
+	const n = 1000
+	const every = n * time.Second / 200
+	if err := m.StartService(machine.Service{Name: "late", Argv: []string{"/opt/lab/kproxy-lab", "answer", fmt.Sprintf("--listen=:%d", latePort), "--late=" + late.String()}}); err != nil {
+		return nil, err
+	}
+	var ours, delay, bare float64
+	err := p.Step(fmt.Sprintf("watch it ask %d targets that answer after %s", n, late), func() error {
+		if err := c.Apply(ctx, targetsManifest("http", n, latePort)); err != nil {
+			return err
+		}
+		if err := awaitTargets(ctx, m, n); err != nil {
+			return err
+		}
+		answers, delays, err := meanOver(ctx, m)
+		if err != nil {
+			return err
+		}
+		ours, delay = answers, delays
+		out, err := m.Run("/opt/lab/kproxy-lab", "dial", "--get", "--count=200", "--every="+(every/n).String(), fmt.Sprintf("%s:%d", cluster.NodeIP(1), latePort))
+		if err != nil {
+			return err
+		}
+		var d Dialled
+		if err := json.Unmarshal([]byte(out), &d); err != nil {
+			return err
+		}
+		bare = d.Answer
+		_, err = c.Kubectl(ctx, "", "delete", "namespace", "bench", "--wait")
+		return err
+	})
+	return []figure{
+		{"http, 1000 targets, how long an answer takes on average", "ms", 1e3 * ours, 1e3 * bare, accuracyBudget},
+		{"http, 1000 targets, how late a probe begins on average", "ms", 1e3 * delay, 0, 0},
+	}, err
+}
+
+// meanOver is how long answers took, and how late probes began, on average over
+// the window, in seconds.
+func meanOver(ctx context.Context, m *machine.Machine) (answer, delay float64, err error) {
+	url := "http://" + exporter.NodeAddress(1) + "/metrics"
+	read := func() (out [4]float64, err error) {
+		for i, q := range [][]string{
+			{"kproxy_probe_duration_seconds_sum{", `phase="answer"`, `service="bench/`}, {"kproxy_probe_duration_seconds_count{", `phase="answer"`, `service="bench/`},
+			{"kproxy_probe_delay_seconds_sum{"}, {"kproxy_probe_delay_seconds_count{"},
+		} {
+			if out[i], err = sum(m, url, q[0], q[1:]...); err != nil {
+				return out, err
+			}
+		}
+		return out, nil
+	}
+	before, err := read()
+	if err != nil {
+		return 0, 0, err
+	}
+	select {
+	case <-ctx.Done():
+		return 0, 0, ctx.Err()
+	case <-time.After(probeWindow):
+	}
+	after, err := read()
+	if err != nil {
+		return 0, 0, err
+	}
+	if after[1] == before[1] || after[3] == before[3] {
+		return 0, 0, errors.New("nothing was probed")
+	}
+	return (after[0] - before[0]) / (after[1] - before[1]), (after[2] - before[2]) / (after[3] - before[3]), nil
+}
+
 // targetsManifest is Services of up to 100 ports, behind which the node itself
 // answers.
-func targetsManifest(module string, n int) string {
+func targetsManifest(module string, n, port int) string {
 	var out strings.Builder
 	out.WriteString("apiVersion: v1\nkind: Namespace\nmetadata: {name: bench}\n")
 	for first := 0; first < n; first += 100 {
@@ -89,7 +176,7 @@ func targetsManifest(module string, n int) string {
 		for i := first; i < min(n, first+100); i++ {
 			probes = append(probes, fmt.Sprintf("%s:p%d", module, i))
 			ports = append(ports, fmt.Sprintf("{name: p%d, port: %d}", i, 1000+i))
-			behind = append(behind, fmt.Sprintf("{name: p%d, port: %d}", i, answerPort))
+			behind = append(behind, fmt.Sprintf("{name: p%d, port: %d}", i, port))
 		}
 		fmt.Fprintf(&out, "---\napiVersion: v1\nkind: Service\nmetadata: {name: s%d, namespace: bench, annotations: {kproxy-exporter/probe: %q}}\nspec: {ports: [%s]}\n",
 			first, strings.Join(probes, " "), strings.Join(ports, ", "))
@@ -104,7 +191,7 @@ func targetsManifest(module string, n int) string {
 func probed(m *machine.Machine) (all, failed float64, err error) {
 	const family = "kproxy_probes_total{"
 	url := "http://" + exporter.NodeAddress(1) + "/metrics"
-	a, err := sum(m, url, family, "")
+	a, err := sum(m, url, family)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -116,8 +203,12 @@ func probed(m *machine.Machine) (all, failed float64, err error) {
 	return a, ours - w, err
 }
 
-func sum(m *machine.Machine, url, prefix, holds string) (float64, error) {
-	out, err := m.Run("/opt/lab/kproxy-lab", "scrape", "--prefix="+prefix, "--holds="+holds, url)
+func sum(m *machine.Machine, url, prefix string, holds ...string) (float64, error) {
+	args := []string{"/opt/lab/kproxy-lab", "scrape", "--prefix=" + prefix}
+	for _, h := range holds {
+		args = append(args, "--holds="+h)
+	}
+	out, err := m.Run(append(args, url)...)
 	if err != nil {
 		return 0, err
 	}

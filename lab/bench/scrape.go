@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -34,8 +35,8 @@ func scrape(m *machine.Machine, url, prefix string) (Scraped, error) {
 }
 
 // Scrape asks for url, uncompressed, and counts the lines that begin with
-// prefix, if there is one, and hold a text.
-func Scrape(url, prefix, holds string) (Scraped, error) {
+// prefix, if there is one, and hold all of the texts.
+func Scrape(url, prefix string, holds []string) (Scraped, error) {
 	var s Scraped
 	req, err := http.NewRequest(http.MethodGet, url, nil)
 	if err != nil {
@@ -59,7 +60,7 @@ func Scrape(url, prefix, holds string) (Scraped, error) {
 	lines := bufio.NewScanner(res.Body)
 	for lines.Scan() {
 		s.Bytes += len(lines.Bytes()) + 1
-		if strings.HasPrefix(lines.Text(), prefix) && strings.Contains(lines.Text(), holds) {
+		if strings.HasPrefix(lines.Text(), prefix) && !slices.ContainsFunc(holds, func(h string) bool { return !strings.Contains(lines.Text(), h) }) {
 			s.Lines++
 			var value float64
 			if _, err := fmt.Sscan(lines.Text()[strings.LastIndexByte(lines.Text(), ' ')+1:], &value); err == nil {

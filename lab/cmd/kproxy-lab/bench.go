@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/alecthomas/kingpin/v2"
 	"golang.org/x/sync/errgroup"
@@ -39,7 +40,7 @@ func benchCommand(app *kingpin.Application, lab *string) (string, func() error) 
 func scrapeCommand(app *kingpin.Application, _ *string) (string, func() error) {
 	cmd := app.Command("scrape", "Scrape a page once and print its time and size (the benchmark runs it).").Hidden()
 	prefix := cmd.Flag("prefix", "Count the lines that begin so.").String()
-	holds := cmd.Flag("holds", "Of them only those that hold this.").String()
+	holds := cmd.Flag("holds", "Of them only those that hold this; may be repeated.").Strings()
 	url := cmd.Arg("url", "The page.").Required().String()
 	return cmd.FullCommand(), func() error {
 		s, err := bench.Scrape(*url, *prefix, *holds)
@@ -55,9 +56,10 @@ func dialCommand(app *kingpin.Application, _ *string) (string, func() error) {
 	cmd := app.Command("dial", "Connect and close, and print what it cost (the benchmark runs it).").Hidden()
 	count := cmd.Flag("count", "How many times.").Required().Int()
 	every := cmd.Flag("every", "How often.").Required().Duration()
+	get := cmd.Flag("get", "Ask for the page at its root, and read the answer.").Bool()
 	address := cmd.Arg("address", "Where.").Required().String()
 	return cmd.FullCommand(), func() error {
-		d, err := bench.Dial(*address, *count, *every)
+		d, err := bench.Dial(*address, *count, *every, *get)
 		if err != nil {
 			return err
 		}
@@ -69,11 +71,15 @@ func dialCommand(app *kingpin.Application, _ *string) (string, func() error) {
 func answerCommand(app *kingpin.Application, _ *string) (string, func() error) {
 	cmd := app.Command("answer", "Answer as a kube-proxy that is well (the benchmark runs it).").Hidden()
 	listen := cmd.Flag("listen", "Address to listen on.").Required().Strings()
+	late := cmd.Flag("late", "How long an answer takes.").Duration()
 	return cmd.FullCommand(), func() error {
 		var g errgroup.Group
 		for _, address := range *listen {
 			g.Go(func() error {
-				return http.ListenAndServe(address, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) }))
+				return http.ListenAndServe(address, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+					time.Sleep(*late)
+					w.WriteHeader(http.StatusOK)
+				}))
 			})
 		}
 		return g.Wait()
