@@ -185,6 +185,7 @@ func roundOf(r *prober.Round) cause.ProbeRound {
 	out := cause.ProbeRound{At: r.At, Listed: len(r.Target.Endpoints), Changing: !r.Target.Changed.IsZero() && r.At.Sub(r.Target.Changed) < settling}
 	for i := range r.Attempts {
 		a := &r.Attempts[i]
+		out.Took = max(out.Took, a.Total)
 		one := cause.ProbeAttempt{
 			Address: a.Address.String(), Node: a.Node, Host: a.Host, OK: a.OK(), Answered: a.Answered(), Reason: string(a.Reason), Error: a.Error,
 			Local: a.Reason == prober.ReasonLocal || a.Reason == prober.ReasonPanic,

@@ -33,7 +33,9 @@ type Probe struct {
 
 // ProbeRound are attempts of one moment.
 type ProbeRound struct {
-	At time.Time
+	// At is when it began, Took how long all of it took.
+	At   time.Time
+	Took time.Duration
 	// Listed is how many endpoints the Service had then.
 	Listed int
 	// Changing says that they had changed shortly before: kube-proxy may be
@@ -93,7 +95,7 @@ type place struct {
 func (a *ProbeAttempt) place() place { return place{a.Node, a.Host} }
 
 // reach looks at each probe's newest round that began between two times: what was
-// reached before a failure, or after it, says nothing about it.
+// reached before something had failed, or after it last failed, says nothing.
 func reach(probes []Probe, from, to time.Time) reached {
 	out := reached{map[place]bool{}, map[place]map[string]bool{}}
 	for _, p := range probes {
@@ -129,7 +131,7 @@ func JudgeProbe(p *Probe, all []Probe) (ProbeVerdict, []string) {
 		return ProbeUnknown, nil
 	}
 	newest := &p.Rounds[len(p.Rounds)-1]
-	seen := reach(all, p.Rounds[0].At, newest.At)
+	seen := reach(all, p.Rounds[0].At.Add(p.Rounds[0].Took), newest.At)
 	v := newest.judge(seen)
 	if v == ProbeOK || v == ProbeNoEndpoints {
 		return v, newest.evidence()

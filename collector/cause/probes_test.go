@@ -144,19 +144,26 @@ func TestJudgeProbeByAnother(t *testing.T) {
 	after := other(func(a *ProbeAttempt) { a.OK, a.Answered, a.Reason = false, false, "timeout" })
 	after.Rounds[1] = other(func(*ProbeAttempt) {}).Rounds[1]
 	after.Rounds[1].At = now.Add(time.Second) // the way was mended meanwhile
+	for i := range dead.Rounds {
+		dead.Rounds[i].Took = time.Second
+	}
+	meanwhile := other(func(*ProbeAttempt) {})
+	meanwhile.Rounds[0].At = meanwhile.Rounds[0].At.Add(time.Second - 1)
+	meanwhile.Rounds[1].At = meanwhile.Rounds[1].At.Add(time.Second)
 	for name, tc := range map[string]struct {
 		other Probe
 		want  ProbeVerdict
 	}{
-		"it answered before":        {before, ProbeNetwork},
-		"it answered after":         {after, ProbeNetwork},
-		"it was asked long ago":     {old, ProbeUnknown},
-		"it is of the same Service": {same, ProbeUnknown},
-		"it answers":                {other(func(*ProbeAttempt) {}), ProbeBackend},
-		"it refuses":                {other(func(a *ProbeAttempt) { a.OK, a.Reason = false, "refused" }), ProbeBackend},
-		"it is silent too":          {other(func(a *ProbeAttempt) { a.OK, a.Answered, a.Reason = false, false, "timeout" }), ProbeNetwork},
-		"it is on another":          {other(func(a *ProbeAttempt) { a.Node = "n3" }), ProbeUnknown},
-		"it cannot be asked":        {other(func(a *ProbeAttempt) { *a = ProbeAttempt{Node: "n2", Local: true} }), ProbeUnknown},
+		"it answered while the first failed, or after": {meanwhile, ProbeUnknown},
+		"it answered before":                           {before, ProbeNetwork},
+		"it answered after":                            {after, ProbeNetwork},
+		"it was asked long ago":                        {old, ProbeUnknown},
+		"it is of the same Service":                    {same, ProbeUnknown},
+		"it answers":                                   {other(func(*ProbeAttempt) {}), ProbeBackend},
+		"it refuses":                                   {other(func(a *ProbeAttempt) { a.OK, a.Reason = false, "refused" }), ProbeBackend},
+		"it is silent too":                             {other(func(a *ProbeAttempt) { a.OK, a.Answered, a.Reason = false, false, "timeout" }), ProbeNetwork},
+		"it is on another":                             {other(func(a *ProbeAttempt) { a.Node = "n3" }), ProbeUnknown},
+		"it cannot be asked":                           {other(func(a *ProbeAttempt) { *a = ProbeAttempt{Node: "n2", Local: true} }), ProbeUnknown},
 	} {
 		got, evidence := JudgeProbe(&dead, []Probe{dead, tc.other})
 		if got != tc.want {

@@ -47,6 +47,11 @@ func TestProbes(t *testing.T) {
 						}
 					}
 				}
+				for k, v := range s.verdicts {
+					if v != "ok" && v != "no_endpoints" { // what stands on the nodes, too
+						return k + " is still " + v
+					}
+				}
 				return s.notSilent(2)
 			}
 			if _, err := w.await(ctx, time.Minute, well); err != nil {
