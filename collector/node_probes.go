@@ -65,6 +65,8 @@ type probes struct {
 	// failures are the newest rounds in which something failed, the newest last:
 	// they outlast what succeeded since.
 	failures map[prober.TargetKey][]*prober.Round
+	// failing is when the first round had ended since which something failed in each.
+	failing map[prober.TargetKey]time.Time
 }
 
 // replan is how long a plan is good if nothing changes: the node's own address may.
@@ -80,7 +82,7 @@ func newProbes(cfg ProbeConfig, node string, d *desired, c *contact) *probes {
 	p := &probes{
 		cfg: cfg, node: node, desired: d, metrics: prober.NewServiceMetrics(node, cfg.vantage()), contact: c,
 		rounds: map[prober.TargetKey][]*prober.Round{}, seen: map[prober.TargetKey]map[netip.AddrPort]time.Time{},
-		failures: map[prober.TargetKey][]*prober.Round{},
+		failures: map[prober.TargetKey][]*prober.Round{}, failing: map[prober.TargetKey]time.Time{},
 	}
 	p.source = func(netip.Addr) netip.Addr { return netip.Addr{} }
 	if !cfg.Only { // a pod's own network has no rules and no connections of others
@@ -122,6 +124,7 @@ func (p *probes) targets() []prober.ServiceTarget {
 			delete(p.rounds, k)
 			delete(p.seen, k)
 			delete(p.failures, k)
+			delete(p.failing, k)
 		}
 	}
 	p.planned, p.plannedOf, p.plannedAt = out, version, time.Now()
@@ -135,7 +138,14 @@ func (p *probes) note(r *prober.Round) {
 	defer p.mu.Unlock()
 	p.rounds[k] = append(p.rounds[k], r)
 	p.rounds[k] = p.rounds[k][max(0, len(p.rounds[k])-2):]
-	if slices.ContainsFunc(r.Attempts, func(a prober.Attempt) bool { return !a.OK() }) && len(r.Target.Endpoints) > 0 {
+	failed := slices.ContainsFunc(r.Attempts, func(a prober.Attempt) bool { return !a.OK() })
+	switch {
+	case !failed:
+		delete(p.failing, k)
+	case p.failing[k].IsZero():
+		p.failing[k] = time.Now() // it has just ended
+	}
+	if failed && len(r.Target.Endpoints) > 0 {
 		kept := append(p.failures[k], r)
 		p.failures[k] = kept[max(0, len(kept)-keptFailures):]
 	}
@@ -162,7 +172,7 @@ func (p *probes) snapshot(now time.Time) []cause.Probe {
 		if now.Sub(rounds[len(rounds)-1].At) > believed*p.cfg.Interval+p.cfg.Timeout {
 			continue
 		}
-		one := cause.Probe{Name: k.String()}
+		one := cause.Probe{Name: k.String(), Failing: p.failing[k]}
 		for _, r := range rounds {
 			one.Rounds = append(one.Rounds, roundOf(r))
 		}
@@ -185,7 +195,6 @@ func roundOf(r *prober.Round) cause.ProbeRound {
 	out := cause.ProbeRound{At: r.At, Listed: len(r.Target.Endpoints), Changing: !r.Target.Changed.IsZero() && r.At.Sub(r.Target.Changed) < settling}
 	for i := range r.Attempts {
 		a := &r.Attempts[i]
-		out.Took = max(out.Took, a.Total)
 		one := cause.ProbeAttempt{
 			Address: a.Address.String(), Node: a.Node, Host: a.Host, OK: a.OK(), Answered: a.Answered(), Reason: string(a.Reason), Error: a.Error,
 			Local: a.Reason == prober.ReasonLocal || a.Reason == prober.ReasonPanic,

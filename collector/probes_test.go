@@ -298,9 +298,17 @@ func TestNodeProbes(t *testing.T) {
 	expect(cause.ProbeOK, "1")
 	note(prober.ReasonOK, b)
 	expect(cause.ProbeOK, "2")
+	if got := p.snapshot(time.Now())[0].Failing; !got.IsZero() {
+		t.Errorf("nothing has failed, and it fails since %s", got)
+	}
+	began := time.Now()
 	note(prober.ReasonTimeout, netip.AddrPort{})
+	ended := time.Now()
 	note(prober.ReasonTimeout, netip.AddrPort{})
 	expect(cause.ProbeDataplane, "2")
+	if got := p.snapshot(time.Now())[0].Failing; got.Before(began) || got.After(ended) {
+		t.Errorf("it fails since %s, want since the first of both at %s", got, began)
+	}
 	failures := p.reports(p.snapshot(time.Now()))[0].Failures
 	if len(failures) != 2 || !strings.Contains(failures[0], "10.96.0.7:80: timeout") || strings.Contains(failures[0], "10.1.0.1") {
 		t.Errorf("what failed: %q", failures)

@@ -29,13 +29,14 @@ type Probe struct {
 	Name string
 	// Rounds are the newest two, the newest last.
 	Rounds []ProbeRound
+	// Failing is when the first round had ended since which something has failed in
+	// each; zero if nothing did in the newest.
+	Failing time.Time
 }
 
 // ProbeRound are attempts of one moment.
 type ProbeRound struct {
-	// At is when it began, Took how long all of it took.
-	At   time.Time
-	Took time.Duration
+	At time.Time
 	// Listed is how many endpoints the Service had then.
 	Listed int
 	// Changing says that they had changed shortly before: kube-proxy may be
@@ -95,7 +96,7 @@ type place struct {
 func (a *ProbeAttempt) place() place { return place{a.Node, a.Host} }
 
 // reach looks at each probe's newest round that began between two times: what was
-// reached before something had failed, or after it last failed, says nothing.
+// reached before something had failed, or after it failed last, says nothing.
 func reach(probes []Probe, from, to time.Time) reached {
 	out := reached{map[place]bool{}, map[place]map[string]bool{}}
 	for _, p := range probes {
@@ -131,7 +132,7 @@ func JudgeProbe(p *Probe, all []Probe) (ProbeVerdict, []string) {
 		return ProbeUnknown, nil
 	}
 	newest := &p.Rounds[len(p.Rounds)-1]
-	seen := reach(all, p.Rounds[0].At.Add(p.Rounds[0].Took), newest.At)
+	seen := reach(all, p.Failing, newest.At)
 	v := newest.judge(seen)
 	if v == ProbeOK || v == ProbeNoEndpoints {
 		return v, newest.evidence()

@@ -141,12 +141,11 @@ func TestJudgeProbeByAnother(t *testing.T) {
 	}
 	before := other(func(*ProbeAttempt) {})
 	before.Rounds[1].Endpoints[0] = ProbeAttempt{Address: "10.1.0.2:80", Node: "n2", Reason: "timeout"}
+	dead.Failing = dead.Rounds[0].At.Add(time.Second)
 	after := other(func(a *ProbeAttempt) { a.OK, a.Answered, a.Reason = false, false, "timeout" })
 	after.Rounds[1] = other(func(*ProbeAttempt) {}).Rounds[1]
+	after.Rounds[0].At = dead.Failing
 	after.Rounds[1].At = now.Add(time.Second) // the way was mended meanwhile
-	for i := range dead.Rounds {
-		dead.Rounds[i].Took = time.Second
-	}
 	meanwhile := other(func(*ProbeAttempt) {})
 	meanwhile.Rounds[0].At = meanwhile.Rounds[0].At.Add(time.Second - 1)
 	meanwhile.Rounds[1].At = meanwhile.Rounds[1].At.Add(time.Second)
