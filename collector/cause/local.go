@@ -230,11 +230,12 @@ func (l *Local) says(s *Snapshot) *Log {
 		return nil
 	}
 	loops := l.Before != nil && l.Before.Class != ""
-	switch young := !p.began().IsZero() && s.Now.Sub(p.began()) < startup; {
+	age := s.Now.Sub(p.began())
+	switch young := !p.began().IsZero() && age < startup; {
 	case p.Ended && !loops && (s.Now.Sub(p.Alive) < startup || l.Log.At.Before(p.Alive.Add(-lastWords))):
 		return nil // it is rolled out anew; or it had gone on after that, and was taken away
 	case p.Ended, localHealth(s) == Inactive:
-	case !young || !loops: // else it is between two tries of a loop
+	case !young, !loops && age < startup/2: // a first try may fail; in a loop it is between two
 		return nil
 	}
 	for _, log := range []*Log{l.Log, l.Before} {

@@ -449,9 +449,14 @@ func TestLocalLog(t *testing.T) {
 		}, "prerequisite_missing/ip_vs"},
 		"it begins, and says something": {func(s *Snapshot) {
 			ended(s)
-			s.Local.Proxy.Ended, s.Local.Proxy.Process = false, &Process{PID: 8, State: "S", Started: now.Add(-time.Second)}
+			s.Local.Proxy.Ended, s.Local.Proxy.Process = false, &Process{PID: 8, State: "S", Started: now.Add(1 - startup/2)}
 			s.Local.Log = said("api_unreachable/timeout", 0)
 		}, ""},
+		"it began a while ago, says something, and is not well yet": {func(s *Snapshot) {
+			ended(s)
+			s.Local.Proxy.Ended, s.Local.Proxy.Process = false, &Process{PID: 8, State: "S", Started: now.Add(-startup / 2)}
+			s.Local.Log = said("api_unreachable/timeout", 0)
+		}, "api_unreachable/timeout"},
 		"it begins again, as the one before": {func(s *Snapshot) {
 			ended(s)
 			s.Local.Proxy.Ended, s.Local.Proxy.Process = false, &Process{PID: 8, State: "S", Started: now.Add(-startup + 1)}

@@ -21,7 +21,8 @@ import (
 var configFaults = []Fault{
 	{
 		Name: "mode-ipvs", Breaks: "the ConfigMap wants mode ipvs, which this kernel does not have", OnNode: "prerequisite_missing/ip_vs",
-		Cause: "prerequisite_missing", Detail: "ip_vs", Beside: []string{"crash_loop"},
+		BesideOnNode: []string{"vip_unreachable"}, // it removes the rules of its old mode first
+		Cause:        "prerequisite_missing", Detail: "ip_vs", Beside: []string{"crash_loop"},
 		inject: editKubeProxyConfig(func(c string) string { return replaceLine(c, "mode:", "mode: ipvs") }),
 	},
 	{
