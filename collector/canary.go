@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -15,56 +16,67 @@ import (
 	"github.com/kproxy-exporter/kproxy-exporter/prober"
 )
 
-// Annotations of the canary's EndpointSlice: the number of the turn, which only
-// grows, and how many responders there are.
+// Annotations of the canary's EndpointSlice: the number of the turn, how many
+// responders there are, and how soon the next turn comes.
 const (
 	canaryTurn       = "kproxy-exporter/canary-turn"
 	canaryResponders = "kproxy-exporter/canary-responders"
+	canaryInterval   = "kproxy-exporter/canary-interval"
 )
 
-// canaryOf is what an EndpointSlice says of a turn; zero if nothing that counts.
-func canaryOf(s *discoveryv1.EndpointSlice) (turn int64, responders int) {
-	turn, err := strconv.ParseInt(s.Annotations[canaryTurn], 10, 64)
-	if err != nil || turn < 0 {
-		return 0, 0
+// canaryWord is what an EndpointSlice says of a turn; a number of 0 is none.
+type canaryWord struct {
+	number     int64
+	responders int
+	interval   time.Duration
+}
+
+// canaryOf reads the annotations; what cannot be read is 0.
+func canaryOf(s *discoveryv1.EndpointSlice) canaryWord {
+	var w canaryWord
+	var err error
+	if w.number, err = strconv.ParseInt(s.Annotations[canaryTurn], 10, 64); err != nil || w.number < 0 {
+		return canaryWord{}
 	}
-	responders, err = strconv.Atoi(s.Annotations[canaryResponders])
-	if err != nil || responders < 0 {
-		return turn, 0
+	if w.responders, err = strconv.Atoi(s.Annotations[canaryResponders]); err != nil || w.responders < 0 {
+		w.responders = 0
 	}
-	return turn, responders
+	if w.interval, err = time.ParseDuration(s.Annotations[canaryInterval]); err != nil || w.interval < 0 {
+		w.interval = 0
+	}
+	return w
 }
 
 // turn is whose turn it is, as this node heard from the API.
 type turn struct {
-	number     int64
-	node       string
-	responders int
+	canaryWord
+	address netip.Addr
 	// at is when this node heard of it: it is so at least since then. live says that
 	// it was listening, so that it is hardly longer.
 	at   time.Time
 	live bool
 }
 
-// justOpened is how soon after it begins a watch may tell what is old.
-const justOpened = 2 * time.Second
+// over is whether the next turn is so late that nobody moves the canary any more.
+func (t turn) over(now time.Time) bool {
+	return t.number == 0 || now.Sub(t.at) > 3*max(t.interval, time.Minute)
+}
 
 // noteTurn notes what the canary's EndpointSlice says; the caller holds mu.
-func (d *desired) noteTurn(current *wish, live bool, now time.Time) {
-	if current == nil || current.slice == nil || current.slice.service != d.canary || current.slice.turn <= d.turn.number {
+func (d *desired) noteTurn(previous, current *wish, live bool, now time.Time) {
+	is := func(w *wish) bool { return w != nil && w.slice != nil && w.slice.service == d.canary }
+	if is(previous) && !is(current) {
+		d.turn = turn{}
+	}
+	if !is(current) || current.slice.canary.number == d.turn.number {
 		return
 	}
 	s := current.slice
-	node := ""
-	for _, e := range s.endpoints {
-		if e.ready && e.node != "" {
-			node = e.node
-		}
-	}
-	if node == "" {
+	i := slices.IndexFunc(s.endpoints, func(e wantedEndpoint) bool { return e.ready })
+	if s.canary.number == 0 || i < 0 {
 		return
 	}
-	d.turn = turn{s.turn, node, s.responders, now, live}
+	d.turn = turn{s.canary, s.endpoints[i].address, now, live}
 	select {
 	case d.turned <- struct{}{}:
 	default: // it has not looked yet
@@ -88,10 +100,10 @@ func (d *desired) canaryNow() (turn, netip.AddrPort) {
 func (n *Node) respond(ctx context.Context) {
 	r := prober.Responder{Node: n.cfg.Name, Knows: func() prober.Turn {
 		t, _ := n.desired.canaryNow()
-		if t.number == 0 {
+		if t.over(time.Now()) {
 			return prober.Turn{}
 		}
-		return prober.Turn{Number: t.number, Current: t.node, Seconds: time.Since(t.at).Seconds()}
+		return prober.Turn{Number: t.number, Current: t.address, Seconds: time.Since(t.at).Seconds()}
 	}}
 	const again = 30 * time.Second
 	for {
@@ -123,7 +135,7 @@ type canary struct {
 	mu sync.Mutex
 	// mu protects following.
 	seen     cause.Canary
-	followed int64 // the newest turn that the rules were seen to follow
+	followed int64 // the turn that the rules were last seen to follow
 }
 
 func newCanary(cfg *NodeConfig, d *desired) *canary {
@@ -165,19 +177,25 @@ func (c *canary) wait(now turn) time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	age := time.Since(now.at)
-	if c.followed >= now.number || age > time.Minute {
-		return c.every
+	if c.followed == now.number || age > time.Minute {
+		return c.steady(now)
 	}
-	return min(c.every, now.gap(age))
+	return min(c.steady(now), now.gap(age))
+}
+
+// steady is how often it is asked while nothing changes: all nodes ask the same
+// responder, so less often where there are many.
+func (c *canary) steady(now turn) time.Duration {
+	const each = 10 * time.Millisecond
+	return max(c.every, time.Duration(now.responders)*each)
 }
 
 // gap is how often it is asked while the rules do not follow yet: as often as the
 // one responder can bear whom all nodes ask then.
 func (t turn) gap(age time.Duration) time.Duration {
-	const each = 500 * time.Microsecond
-	shortest := 25 * time.Millisecond
+	shortest, each := 25*time.Millisecond, 500*time.Microsecond
 	if age > 10*time.Second {
-		shortest = time.Second
+		shortest, each = time.Second, 5*time.Millisecond
 	}
 	return max(shortest, time.Duration(t.responders)*each)
 }
@@ -188,46 +206,50 @@ func (c *canary) look(ctx context.Context, now turn, vip netip.AddrPort) {
 	defer cancel()
 	began := time.Now()
 	said, err := c.ask(ctx, vip)
-	took := time.Since(began)
-	if ctx.Err() != nil && err == nil {
-		return
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err != nil { // whether it is the right one nobody can tell
 		c.seen = cause.Canary{}
 		return
 	}
-	c.note(now, said, began, took)
+	c.note(now, said, began, time.Since(began))
 }
+
+// ahead is how far a turn's number, which is a time, may be ahead of our clock.
+const ahead = 24 * time.Hour
 
 // note notes an answer; the caller holds mu.
 func (c *canary) note(now turn, said prober.Said, began time.Time, took time.Duration) {
-	number, current, age := now.number, now.node, began.Sub(now.at)
+	current, age := now.address, began.Sub(now.at)
 	theirs := time.Duration(said.Seconds*float64(time.Second)) - took
+	more := said.Number > now.number && said.Number <= began.Add(ahead).Unix()
 	switch {
-	case said.Number > number: // it heard more than we
-		number, current, age = said.Number, said.Current, theirs
-	case said.Number == number:
+	case more: // it heard more than we
+		current, age = said.Current, theirs
+	case now.over(began):
+		c.seen = cause.Canary{} // nobody moves it any more
+		return
+	case said.Number == now.number:
 		age = max(age, theirs) // who heard first knows better
 	}
 	age = max(0, age)
 	before := c.seen.Answers
-	moved := said.Node != before
+	answers := said.Address.String()
+	moved := answers != before
 	c.seen.At = began
 	if c.seen.Times++; moved {
-		c.seen = cause.Canary{At: began, Answers: said.Node, Times: 1}
+		c.seen = cause.Canary{At: began, Answers: answers, Node: said.Node, Times: 1}
 	}
 	switch {
 	case !moved && !c.seen.Behind.IsZero():
 		// It missed a turn and has not moved since, even if it is its turn again.
-	case said.Node != current:
-		c.seen.Behind, c.seen.Missed = began.Add(-age), current
-	default:
-		if moved && before != "" && now.live && number == now.number && number > c.followed {
+	case said.Address != current:
+		c.seen.Behind, c.seen.Missed = began.Add(-age), current.String()
+	case !more:
+		if moved && before != "" && now.live && now.number != c.followed {
 			c.latency.Observe(age.Seconds())
 		}
-		c.followed = max(c.followed, number)
+		c.followed = now.number
 	}
 }
 
@@ -235,7 +257,8 @@ func (c *canary) note(now turn, said prober.Said, began time.Time, took time.Dur
 func (c *canary) snapshot(now time.Time) *cause.Canary {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.seen.At.IsZero() || now.Sub(c.seen.At) > believed*c.every+c.timeout {
+	t, _ := c.desired.canaryNow()
+	if c.seen.At.IsZero() || now.Sub(c.seen.At) > believed*c.steady(t)+c.timeout {
 		return nil
 	}
 	out := c.seen

@@ -99,7 +99,8 @@ func newDesired(cfg *NodeConfig) *desired {
 
 func follow(d *desired, s source, convert func(any) (wish, bool)) {
 	var from *contact
-	add(&d.sources, s, servicePart, convert, func(previous, current *wish) { d.changed(from, previous, current, time.Now()) })
+	var t *table[wish]
+	t = add(&d.sources, s, servicePart, convert, func(previous, current *wish) { d.changed(from, t.listing, previous, current, time.Now()) })
 	from = d.sources.readers[len(d.sources.readers)-1].contact
 }
 
@@ -166,9 +167,13 @@ func (d *desired) convertSlice(object any) (wish, bool) {
 	return w, true
 }
 
-// changed notes a change that kube-proxy must hear of.
-func (d *desired) changed(from *contact, previous, current *wish, now time.Time) {
+// justOpened is how soon after it begins a watch may tell what is old.
+const justOpened = 5 * time.Second
+
+// changed notes a change that kube-proxy must hear of, from a list or a watch.
+func (d *desired) changed(from *contact, listed bool, previous, current *wish, now time.Time) {
 	opened, before, synced := from.opening()
+	live := synced && !listed && now.Sub(opened) > justOpened
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	switch {
@@ -178,7 +183,7 @@ func (d *desired) changed(from *contact, previous, current *wish, now time.Time)
 		delete(d.servers, previous.what)
 	}
 	d.keep(previous, current, synced, now)
-	d.noteTurn(current, synced && now.Sub(opened) > justOpened, now)
+	d.noteTurn(previous, current, live, now)
 	if !synced {
 		return // nobody knows since when it has been so
 	}
@@ -190,7 +195,7 @@ func (d *desired) changed(from *contact, previous, current *wish, now time.Time)
 		was = *previous
 	}
 	c := change{what: cmp.Or(is.what, was.what), at: now, from: now.Add(-late)}
-	if now.Sub(opened) < late && before.Before(c.from) {
+	if !live && before.Before(c.from) {
 		c.from = before // it happened while we heard nothing
 	}
 	for _, family := range []string{familyIPv4, familyIPv6} {

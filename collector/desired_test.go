@@ -189,7 +189,7 @@ func TestUnheardOverAGap(t *testing.T) {
 		c.open(time.Now())
 		time.Sleep(time.Second)
 		previous, _ := d.convertService(clusterIP("web", "10.96.0.7"))
-		d.changed(c, &previous, nil, time.Now())
+		d.changed(c, false, &previous, nil, time.Now())
 		if d.waits(familyIPv4).what == "" {
 			t.Fatal("it is no change")
 		}
@@ -200,6 +200,18 @@ func TestUnheardOverAGap(t *testing.T) {
 		d.heard(familyIPv4, last.Add(5*time.Minute))
 		if got := d.waits(familyIPv4); got.what != "" {
 			t.Errorf("it waits for what happened in the gap: %+v", got)
+		}
+		// A watch that has been open for a while tells what is new, a list does not.
+		time.Sleep(justOpened)
+		d.changed(c, true, &previous, nil, time.Now())
+		d.heard(familyIPv4, last.Add(5*time.Minute))
+		if got := d.waits(familyIPv4); got.what != "" {
+			t.Errorf("it waits for what was listed, and may be old: %+v", got)
+		}
+		d.changed(c, false, &previous, nil, time.Now())
+		d.heard(familyIPv4, time.Now().Add(-late-1))
+		if d.waits(familyIPv4).what == "" {
+			t.Error("what was heard of a minute before is taken for what has just changed")
 		}
 	})
 }

@@ -99,15 +99,20 @@ func (m *mover) step(ctx context.Context, now time.Time) (time.Duration, error) 
 	if err != nil {
 		return 0, fmt.Errorf("the canary Service %s has no address: %w", m.cfg.Service, err)
 	}
-	slice, exists, err := m.slice(ctx, namespace, name, vip)
+	// What belongs to the Service goes with it.
+	owner := []metav1.OwnerReference{{APIVersion: "v1", Kind: "Service", Name: service.Name, UID: service.UID}}
+	slice, exists, err := m.slice(ctx, namespace, name, vip, owner)
 	if err != nil {
 		return 0, err
 	}
-	before, _ := canaryOf(slice)
+	before := canaryOf(slice).number
+	if before > now.Add(ahead).Unix() {
+		before = 0 // it is no time
+	}
 	if due := time.Unix(before, 0).Add(m.cfg.Interval).Sub(now); due > 0 && due <= m.cfg.Interval {
 		return due, nil // whoever moved it last
 	}
-	if wait, err := m.lead(ctx, namespace, name, now); err != nil || wait > 0 {
+	if wait, err := m.lead(ctx, namespace, name, owner, now); err != nil || wait > 0 {
 		return wait, err
 	}
 	responders, err := m.responders(ctx, vip)
@@ -127,7 +132,7 @@ func (m *mover) step(ctx context.Context, now time.Time) (time.Duration, error) 
 	ready, port := true, service.Spec.Ports[0]
 	protocol := cmp.Or(port.Protocol, corev1.ProtocolTCP)
 	slice.Annotations = map[string]string{
-		canaryTurn: strconv.FormatInt(max(before+1, now.Unix()), 10), canaryResponders: strconv.Itoa(len(responders)),
+		canaryTurn: strconv.FormatInt(max(before+1, now.Unix()), 10), canaryResponders: strconv.Itoa(len(responders)), canaryInterval: m.cfg.Interval.String(),
 		// kube-proxy's own histogram of how long programming takes counts from here.
 		corev1.EndpointsLastChangeTriggerTime: now.UTC().Format(time.RFC3339Nano),
 	}
@@ -149,7 +154,7 @@ func (m *mover) step(ctx context.Context, now time.Time) (time.Duration, error) 
 }
 
 // slice is the canary's only EndpointSlice, as it is or as it will be.
-func (m *mover) slice(ctx context.Context, namespace, service string, vip netip.Addr) (slice *discoveryv1.EndpointSlice, exists bool, err error) {
+func (m *mover) slice(ctx context.Context, namespace, service string, vip netip.Addr, owner []metav1.OwnerReference) (slice *discoveryv1.EndpointSlice, exists bool, err error) {
 	kind := discoveryv1.AddressTypeIPv4
 	if vip.Is6() {
 		kind = discoveryv1.AddressTypeIPv6
@@ -159,7 +164,7 @@ func (m *mover) slice(ctx context.Context, namespace, service string, vip netip.
 	switch {
 	case apierrors.IsNotFound(err):
 		return &discoveryv1.EndpointSlice{
-			ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: namespace, Labels: map[string]string{
+			ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: namespace, OwnerReferences: owner, Labels: map[string]string{
 				discoveryv1.LabelServiceName: service, discoveryv1.LabelManagedBy: "kproxy-exporter",
 			}},
 			AddressType: kind,
@@ -218,12 +223,12 @@ func (m *mover) responders(ctx context.Context, vip netip.Addr) ([]responder, er
 // lead is how long this process must not write, 0 if it may, by a Lease of the
 // Service's name. One that is held by another is taken when it has not been
 // renewed, since we look, for as long as it lasts: no clocks are compared.
-func (m *mover) lead(ctx context.Context, namespace, name string, now time.Time) (time.Duration, error) {
+func (m *mover) lead(ctx context.Context, namespace, name string, owner []metav1.OwnerReference, now time.Time) (time.Duration, error) {
 	lasts := int32((m.cfg.Interval + spare) / time.Second)
 	ours := coordinationv1.LeaseSpec{HolderIdentity: &m.cfg.Identity, LeaseDurationSeconds: &lasts, RenewTime: &metav1.MicroTime{Time: now}}
 	object, err := m.api.Get(ctx, kubeapi.Leases, namespace, name)
 	if apierrors.IsNotFound(err) {
-		err := m.api.Create(ctx, kubeapi.Leases, namespace, &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: namespace}, Spec: ours})
+		err := m.api.Create(ctx, kubeapi.Leases, namespace, &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: namespace, OwnerReferences: owner}, Spec: ours})
 		return m.won(err)
 	}
 	if err != nil {

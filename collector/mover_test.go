@@ -97,9 +97,10 @@ func TestMover(t *testing.T) {
 			synctest.Wait()
 			s := api.slice(t)
 			nodes = append(nodes, *s.Endpoints[0].NodeName)
-			turn, responders := canaryOf(s)
-			if turn <= 0 || turns[turn] || responders != 2 {
-				t.Errorf("turn %d of %d responders, after %v", turn, responders, turns)
+			word := canaryOf(s)
+			turn := word.number
+			if turn <= 0 || turns[turn] || word.responders != 2 || word.interval != 5*time.Minute {
+				t.Errorf("%+v, after %v", word, turns)
 			}
 			turns[turn] = true
 			at, err := time.Parse(time.RFC3339Nano, s.Annotations[corev1.EndpointsLastChangeTriggerTime])
@@ -142,12 +143,12 @@ func TestMoverOdd(t *testing.T) {
 		at   time.Time
 		turn int64
 		node string
-	}{{now, now.Unix(), "n1"}, {now.Add(-time.Hour), now.Unix() + 1, "n3"}} {
+	}{{now, now.Unix(), "n1"}, {now.Add(-time.Hour), now.Unix() + 1, "n3"}, {now.Add(-48 * time.Hour), now.Add(-48 * time.Hour).Unix(), "n1"}} {
 		if _, err := m.step(t.Context(), tc.at); err != nil {
 			t.Fatal(err)
 		}
 		s := api.slice(t)
-		if turn, _ := canaryOf(s); turn != tc.turn || *s.Endpoints[0].NodeName != tc.node {
+		if turn := canaryOf(s).number; turn != tc.turn || *s.Endpoints[0].NodeName != tc.node {
 			t.Errorf("move %d: turn %d to %s, want %d to %s", i, turn, *s.Endpoints[0].NodeName, tc.turn, tc.node)
 		}
 	}

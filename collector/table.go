@@ -20,6 +20,9 @@ type table[T any] struct {
 
 	mu   sync.RWMutex
 	rows map[string]*T
+	// listing says that what comes now is a list: what changed did so at any time
+	// since the source was last heard.
+	listing bool
 }
 
 func newTable[T any](convert func(any) (T, bool), changed func(previous, current *T), synced func()) *table[T] {
@@ -128,6 +131,8 @@ func (t *table[T]) Delete(object any) error {
 func (t *table[T]) Replace(objects []any, _ string) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.listing = true
+	defer func() { t.listing = false }()
 	gone := make(map[string]bool, len(t.rows))
 	for k := range t.rows {
 		gone[k] = true

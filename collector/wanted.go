@@ -39,9 +39,8 @@ type wantedSlice struct {
 	service   string // namespace/name
 	ports     []wantedPort
 	endpoints []wantedEndpoint
-	// turn and responders are what canaryTurn and canaryResponders say.
-	turn       int64
-	responders int
+	// canary is what its annotations say of the canary.
+	canary canaryWord
 }
 
 type wantedEndpoint struct {
@@ -79,7 +78,7 @@ func wantedServiceOf(s *corev1.Service) *wantedService {
 
 func wantedSliceOf(s *discoveryv1.EndpointSlice, service string) *wantedSlice {
 	w := &wantedSlice{service: s.Namespace + "/" + service}
-	w.turn, w.responders = canaryOf(s)
+	w.canary = canaryOf(s)
 	for _, p := range s.Ports {
 		if p.Port == nil {
 			continue

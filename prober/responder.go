@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strings"
 	"syscall"
 	"time"
 
@@ -24,16 +25,17 @@ import (
 type Turn struct {
 	// Number grows from turn to turn; 0 is none.
 	Number int64 `json:"turn"`
-	// Current is the node whose turn it is.
-	Current string `json:"current"`
+	// Current is the address whose turn it is.
+	Current netip.Addr `json:"current"`
 	// Seconds is for how long, at least: since somebody heard of it.
 	Seconds float64 `json:"seconds"`
 }
 
-// Said is what a responder says: which node it is on, and whose turn it is as
-// far as that node knows.
+// Said is what a responder says: which node it is on, at which of its addresses
+// it was reached, and whose turn it is as far as that node knows.
 type Said struct {
-	Node string `json:"node"`
+	Node    string     `json:"node"`
+	Address netip.Addr `json:"address"`
 	Turn
 }
 
@@ -121,8 +123,11 @@ func listenUDP(ctx context.Context, address, port string) ([]net.PacketConn, err
 }
 
 // ServeHTTP implements http.Handler.
-func (r *Responder) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+func (r *Responder) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	said := Said{Node: r.Node}
+	if a, ok := req.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr); ok {
+		said.Address = a.AddrPort().Addr().Unmap()
+	}
 	if r.Knows != nil {
 		said.Turn = r.Knows()
 	}
@@ -140,11 +145,8 @@ func (r *Responder) serveUDP(conn net.PacketConn) error {
 	buffer := make([]byte, 1500)
 	for {
 		n, asked, from, err := read(buffer)
-		if errors.Is(err, net.ErrClosed) {
-			return err
-		}
 		if err != nil {
-			continue // of one datagram
+			return err
 		}
 		if answer := r.echo(buffer[:n]); answer != nil {
 			_ = write(answer, asked, from) // whoever asked may have gone
@@ -229,6 +231,12 @@ func AskResponder(ctx context.Context, at netip.AddrPort) (Said, error) {
 	return ParseSaid(res.StatusCode, body)
 }
 
+// isNodeName is whether a text can be a node's name: it is shown to people.
+func isNodeName(s string) bool {
+	const most = 253
+	return s != "" && len(s) <= most && !strings.ContainsFunc(s, func(r rune) bool { return r != '.' && r != '-' && (r < 'a' || r > 'z') && (r < '0' || r > '9') })
+}
+
 // ParseSaid reads what a responder says.
 func ParseSaid(status int, body []byte) (Said, error) {
 	var said Said
@@ -238,8 +246,9 @@ func ParseSaid(status int, body []byte) (Said, error) {
 	if err := json.Unmarshal(body, &said); err != nil {
 		return Said{}, fmt.Errorf("%w: %w", errAnswer, err)
 	}
-	if said.Node == "" || said.Number < 0 || said.Seconds < 0 || said.Number > 0 && said.Current == "" {
-		return Said{}, fmt.Errorf("%w: %+v", errAnswer, said)
+	const week = 7 * 24 * 3600 // nobody's turn is that long
+	if !isNodeName(said.Node) || !said.Address.IsValid() || said.Number < 0 || said.Seconds < 0 || said.Seconds > week || (said.Number > 0) != said.Current.IsValid() {
+		return Said{}, fmt.Errorf("%w: it is no responder's", errAnswer)
 	}
 	return said, nil
 }

@@ -49,11 +49,11 @@ func startResponderAt(t *testing.T, host, node string, knows func() Turn) netip.
 }
 
 func TestResponder(t *testing.T) {
-	at := startResponder(t, "n1", func() Turn { return Turn{7, "n2", 1.5} })
+	at := startResponder(t, "n1", func() Turn { return Turn{7, netip.MustParseAddr("10.0.0.2"), 1.5} })
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
 	said, err := AskResponder(ctx, at)
-	if want := (Said{"n1", Turn{7, "n2", 1.5}}); err != nil || said != want {
+	if want := (Said{"n1", at.Addr(), Turn{7, netip.MustParseAddr("10.0.0.2"), 1.5}}); err != nil || said != want {
 		t.Errorf("%+v, %v; want %+v", said, err, want)
 	}
 	for _, m := range []Module{ModuleTCP, ModuleHTTP, ModuleUDP} {
@@ -64,7 +64,7 @@ func TestResponder(t *testing.T) {
 		}
 	}
 	silent := startResponder(t, "n1", nil)
-	if said, err := AskResponder(ctx, silent); err != nil || said != (Said{Node: "n1"}) {
+	if said, err := AskResponder(ctx, silent); err != nil || said != (Said{Node: "n1", Address: silent.Addr()}) {
 		t.Errorf("one that knows of no turn: %+v, %v", said, err)
 	}
 	// One that listens already.
@@ -145,19 +145,20 @@ func TestResponderSlow(t *testing.T) {
 }
 
 func TestParseSaid(t *testing.T) {
-	for _, body := range []string{"", "{}", "null", "[]", `{"node":""}`, `{"node":"n1","turn":-1}`, `{"node":"n1","turn":1}`, `{"node":"n1","seconds":-1}`, `{"node":"n1","seconds":1e400}`, `{"node":7}`, "<html>"} {
+	for _, body := range []string{"", "{}", "null", "[]", `{"node":""}`, `{"node":"n1"}`, `{"node":"n1","address":"10.0.0.1","turn":-1}`, `{"node":"n1","address":"10.0.0.1","turn":1}`, `{"node":"n1","address":"10.0.0.1","seconds":-1}`,
+		`{"node":"n1","address":"10.0.0.1","seconds":1e400}`, `{"node":"n1","address":"10.0.0.1","seconds":1e9}`, `{"node":"n1","address":"10.0.0.1","current":"10.0.0.2"}`, `{"node":"<b>","address":"10.0.0.1"}`, `{"node":"n1","address":"here"}`, `{"node":7}`, "<html>"} {
 		if said, err := ParseSaid(http.StatusOK, []byte(body)); err == nil {
 			t.Errorf("%q: %+v", body, said)
 		}
 	}
-	if _, err := ParseSaid(http.StatusNotFound, []byte(`{"node":"n1"}`)); err == nil {
+	if _, err := ParseSaid(http.StatusNotFound, []byte(`{"node":"n1","address":"10.0.0.1"}`)); err == nil {
 		t.Error("a 404 is an answer")
 	}
 }
 
 func FuzzParseSaid(f *testing.F) {
-	f.Add([]byte(`{"node":"n1","turn":7,"current":"n2","seconds":1.5}`))
-	f.Add([]byte(`{"node":"n1"}`))
+	f.Add([]byte(`{"node":"n1","address":"10.0.0.1","turn":7,"current":"10.0.0.2","seconds":1.5}`))
+	f.Add([]byte(`{"node":"n1","address":"fd00::1"}`))
 	f.Add([]byte(`{"turn":9223372036854775808}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		said, err := ParseSaid(http.StatusOK, body)

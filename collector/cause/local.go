@@ -138,9 +138,10 @@ type Canary struct {
 	Times int
 	// Behind is since when another should have answered; zero if the right one did.
 	Behind time.Time
-	// Answers is the node that answered, Missed the first that should have; empty
-	// if the right one did.
+	// Answers is the address that answered, Node its node's name, Missed the first
+	// address that should have answered; empty if the right one did.
 	Answers, Missed string
+	Node            string
 }
 
 // Conntrack is the use of the table of connections.

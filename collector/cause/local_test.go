@@ -392,13 +392,13 @@ func TestCanaryStale(t *testing.T) {
 		"kube-proxy says nothing of its syncs": {func(s *Snapshot) { s.Local.Proxy.Families = nil }, Active},
 	} {
 		s := healthyLocal()
-		s.Local.Canary = &Canary{At: now, Times: confirmed, Behind: now.Add(-hearing), Answers: "n2", Missed: "n3"}
+		s.Local.Canary = &Canary{At: now, Times: confirmed, Behind: now.Add(-hearing), Answers: "10.99.0.12", Node: "n2", Missed: "10.99.0.13"}
 		tc.change(s)
 		v := rulesStale.Node(s)
 		if v.State != tc.want {
 			t.Errorf("%s: %v, want %v", name, v, tc.want)
 		}
-		if v.State == Active && (v.Findings[0].Detail != "watch_stale" || !strings.Contains(v.Findings[0].Evidence[0], "moved to node n3")) {
+		if v.State == Active && (v.Findings[0].Detail != "watch_stale" || !strings.Contains(v.Findings[0].Evidence[0], "moved to 10.99.0.13")) {
 			t.Errorf("%s: %+v", name, v.Findings)
 		}
 	}

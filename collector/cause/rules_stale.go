@@ -77,7 +77,7 @@ func (c *Canary) stale(now time.Time) Verdict {
 		return inactive()
 	}
 	return active(c.Behind, Finding{"watch_stale", []string{
-		fmt.Sprintf("the canary Service was moved to node %s %s, and from here it still leads to node %s, as seen last %s", c.Missed, stamp(c.Behind), c.Answers, stamp(c.At))}})
+		fmt.Sprintf("the canary Service was moved to %s %s, and from here it still leads to %s, node %s, as seen last %s", c.Missed, stamp(c.Behind), c.Answers, c.Node, stamp(c.At))}})
 }
 
 // stale is whether the rules of an IP family are not current. In a cluster
