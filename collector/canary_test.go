@@ -54,6 +54,13 @@ func (w *canaryWorld) lead(node string, says prober.Turn) {
 	w.leads, w.theirs = node, says
 }
 
+// answerAs lets the responder be called otherwise, and be slow.
+func (w *canaryWorld) answerAs(named string, slow time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.named, w.slow = named, slow
+}
+
 // count is how often it was asked since the last count.
 func (w *canaryWorld) count() int {
 	w.mu.Lock()
@@ -69,7 +76,10 @@ func newCanaryWorld(t *testing.T) *canaryWorld {
 	w := &canaryWorld{t: t, canary: newCanary(cfg, d)}
 	d.services[testCanary] = &wantedService{name: testCanary, vips: []netip.Addr{netip.MustParseAddr("10.96.0.9")}, ports: []wantedPort{{port: 80}}}
 	w.ask = func(_ context.Context, at netip.AddrPort) (prober.Said, error) {
-		time.Sleep(w.slow)
+		w.mu.Lock()
+		slow := w.slow
+		w.mu.Unlock()
+		time.Sleep(slow)
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		w.asked++
@@ -177,14 +187,14 @@ func TestCanary(t *testing.T) {
 		w.wantSamples("nobody knows how long ago a turn was that was listed", 2, 3.2, .06)
 
 		// We heard before the responder, which takes its time to answer.
-		w.slow = time.Second
+		w.answerAs("", time.Second)
 		w.lead("n2", prober.Turn{Number: 104, Current: addressOf("n1"), Seconds: .5})
 		w.move(104, "n1", true)
 		time.Sleep(5 * time.Second)
 		w.lead("n1", prober.Turn{Number: 104, Current: addressOf("n1"), Seconds: 1.5})
 		time.Sleep(3 * time.Second)
 		w.wantSamples("a slow answer", 3, 3.2+4.6, .5)
-		w.slow = 0
+		w.answerAs("", 0)
 
 		// What they alone know is no sample, and its number not believed for long.
 		w.lead("n3", prober.Turn{Number: time.Now().Unix(), Current: addressOf("n3"), Seconds: 1})
@@ -263,11 +273,11 @@ func TestCanaryStale(t *testing.T) {
 func TestCanaryOver(t *testing.T) {
 	inCanaryWorld(t, func(w *canaryWorld) {
 		w.lead("n1", prober.Turn{})
-		w.named = "a-new-node"
+		w.answerAs("a-new-node", 0)
 		w.move(100, "n1", true)
 		time.Sleep(2 * time.Minute)
 		w.wantBehind("it has another name", 0, 0)
-		w.named = ""
+		w.answerAs("", 0)
 		w.move(101, "n2", true)
 		time.Sleep(10 * time.Minute)
 		w.wantBehind("it does not follow", 9*time.Minute+45*time.Second, 10*time.Minute)

@@ -196,7 +196,7 @@ func roundOf(r *prober.Round) cause.ProbeRound {
 	for i := range r.Attempts {
 		a := &r.Attempts[i]
 		one := cause.ProbeAttempt{
-			Address: a.Address.String(), Node: a.Node, Host: a.Host, OK: a.OK(), Answered: a.Answered(), Reason: string(a.Reason), Error: a.Error,
+			Address: a.Address.String(), Node: a.Node, Host: a.Host, OK: a.OK(), Answered: a.Answered(), Connected: a.Connected(), Reason: string(a.Reason), Error: a.Error,
 			Local: a.Reason == prober.ReasonLocal || a.Reason == prober.ReasonPanic,
 		}
 		if a.Backend.IsValid() {

@@ -24,7 +24,8 @@ import (
 type question struct {
 	module  Module
 	address netip.AddrPort
-	name    string
+	// name is asked for by the DNS modules, host by the HTTP modules.
+	name, host string
 	// bound is told of the socket's own address before it connects; nil if nobody
 	// wants to know.
 	bound func(own netip.AddrPort)
@@ -95,7 +96,7 @@ func (q *question) try(ctx context.Context) error {
 	return q.phase(PhaseAnswer, func() error {
 		switch q.module {
 		case ModuleHTTP, ModuleHTTPS:
-			return askHTTP(conn, q.address)
+			return askHTTP(conn, q.host)
 		case ModuleDNS, ModuleDNSTCP:
 			return askDNS(ctx, conn, q.name, q.module.UDP())
 		default:
@@ -135,13 +136,13 @@ func (q *question) note(_, _ string, c syscall.RawConn) error {
 	return err
 }
 
-// getRoot is the request for what is at the root of an address.
-func getRoot(at netip.AddrPort) string {
-	return "GET / HTTP/1.1\r\nHost: " + at.String() + "\r\nUser-Agent: kproxy-exporter\r\nConnection: close\r\n\r\n"
+// getRoot is the request for what is at the root of a host.
+func getRoot(host string) string {
+	return "GET / HTTP/1.1\r\nHost: " + host + "\r\nUser-Agent: kproxy-exporter\r\nConnection: close\r\n\r\n"
 }
 
-func askHTTP(conn net.Conn, at netip.AddrPort) error {
-	if _, err := io.WriteString(conn, getRoot(at)); err != nil {
+func askHTTP(conn net.Conn, host string) error {
+	if _, err := io.WriteString(conn, getRoot(host)); err != nil {
 		return err
 	}
 	res, err := http.ReadResponse(bufio.NewReaderSize(io.LimitReader(conn, headerLimit), 1024), nil)

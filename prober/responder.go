@@ -216,7 +216,7 @@ func AskResponder(ctx context.Context, at netip.AddrPort) (Said, error) {
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	if _, err := io.WriteString(conn, getRoot(at)); err != nil {
+	if _, err := io.WriteString(conn, getRoot(at.String())); err != nil {
 		return Said{}, err
 	}
 	res, err := http.ReadResponse(bufio.NewReaderSize(io.LimitReader(conn, maxSaid), 1024), nil)

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -61,6 +62,13 @@ type Endpoint struct {
 	Node    string
 	// Host says that the address is its node's own, not a pod's.
 	Host bool
+}
+
+// host is what is asked for by any path: who answers must not be able to tell
+// them apart.
+func (t *ServiceTarget) host() string {
+	namespace, name, _ := strings.Cut(t.Service, "/")
+	return name + "." + namespace + ":" + strconv.Itoa(int(t.Port))
 }
 
 // Key names a target among all.
@@ -130,6 +138,7 @@ var Reasons = []Reason{ReasonOK, ReasonRefused, ReasonReset, ReasonTimeout, Reas
 
 // Attempt is one over a new connection.
 type Attempt struct {
+	Module  Module
 	Path    Path
 	Address netip.AddrPort
 	// Node and Host are the endpoint's.
@@ -157,9 +166,15 @@ type PhaseTime struct {
 // OK is whether it was answered as it should be.
 func (a *Attempt) OK() bool { return a.Reason == ReasonOK }
 
+// Connected is whether somebody accepted the connection, whatever came after.
+func (a *Attempt) Connected() bool {
+	connected := slices.ContainsFunc(a.Took, func(p PhaseTime) bool { return p.Phase != PhaseConnect })
+	return !a.Module.UDP() && (a.OK() || connected)
+}
+
 // Answered is whether somebody at the address said something, good or bad.
 func (a *Attempt) Answered() bool {
-	return a.OK() || a.Reason == ReasonRefused || a.Reason == ReasonReset || a.Reason == ReasonTLS || a.Reason == ReasonBadAnswer
+	return a.OK() || a.Connected() || a.Reason == ReasonRefused || a.Reason == ReasonReset || a.Reason == ReasonTLS || a.Reason == ReasonBadAnswer
 }
 
 // Round are the attempts at a target at one moment.

@@ -225,13 +225,13 @@ func sampleOf(all []Endpoint, round int, failed []netip.AddrPort) []Endpoint {
 }
 
 func (s *Services) connect(ctx context.Context, t *ServiceTarget, p Path, at netip.AddrPort) Attempt {
-	q := question{module: t.Module, address: at, name: t.Name}
+	q := question{module: t.Module, address: at, name: t.Name, host: t.host()}
 	var own netip.AddrPort
 	if p != PathEndpoint && s.cfg.Backend != nil {
 		q.bound = func(a netip.AddrPort) { own = a }
 	}
 	q.ask(ctx)
-	q.out.Path, q.out.Address = p, at
+	q.out.Module, q.out.Path, q.out.Address = t.Module, p, at
 	if own.IsValid() {
 		if b, ok := s.cfg.Backend(own, at, t.Module.UDP()); ok && b != at {
 			q.out.Backend = b

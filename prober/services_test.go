@@ -21,6 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"golang.org/x/net/dns/dnsmessage"
+	"maps"
 )
 
 // answerDNS answers a query with a code.
@@ -418,4 +419,51 @@ func FuzzCheckDNS(f *testing.F) {
 			t.Errorf("%x is taken for an answer to %x%x", answer, high, low)
 		}
 	})
+}
+
+// Who accepts a connection was reached, even if he says no more.
+func TestConnected(t *testing.T) {
+	hangs, err := net.Listen("tcp", "127.0.0.1:0") // the kernel accepts for it
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer hangs.Close()
+	silent, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	var mu sync.Mutex
+	hosts := map[string]bool{}
+	wrong := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		hosts[r.Host] = true
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}))
+	defer wrong.Close()
+	at := func(a net.Addr) netip.AddrPort { return netip.MustParseAddrPort(a.String()) }
+	for _, tc := range []struct {
+		name                string
+		module              Module
+		address             netip.AddrPort
+		connected, answered bool
+	}{
+		{"it hangs", ModuleHTTP, at(hangs.Addr()), true, true},
+		{"it hangs before TLS", ModuleHTTPS, at(hangs.Addr()), true, true},
+		{"it answers wrongly", ModuleHTTP, at(wrong.Listener.Addr()), true, true},
+		{"nobody listens", ModuleHTTP, netip.MustParseAddrPort("127.0.0.1:1"), false, true},
+		{"a datagram is not answered", ModuleUDP, at(silent.LocalAddr()), false, false},
+	} {
+		s := NewServices(ServiceConfig{Interval: time.Minute, Timeout: 100 * time.Millisecond})
+		r := s.Ask(t.Context(), &ServiceTarget{Service: "web/shop", Port: 80, Module: tc.module, VIP: tc.address, Endpoints: []Endpoint{{Address: tc.address}}}, 0, nil)
+		for i := range r.Attempts {
+			if a := &r.Attempts[i]; a.OK() || a.Connected() != tc.connected || a.Answered() != tc.answered {
+				t.Errorf("%s: connected %v, answered %v: %+v", tc.name, a.Connected(), a.Answered(), a)
+			}
+		}
+	}
+	if want := map[string]bool{"shop.web:80": true}; !maps.Equal(hosts, want) {
+		t.Errorf("asked for %v, want %v by each path", hosts, want)
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -55,8 +56,9 @@ type ProbeAttempt struct {
 	Node string
 	Host bool
 	OK   bool
-	// Answered says that somebody there said something, good or bad.
-	Answered bool
+	// Answered says that somebody there said something, good or bad; Connected that
+	// somebody accepted the connection, whatever came after.
+	Answered, Connected bool
 	// Local says that this node could not even try.
 	Local         bool
 	Reason, Error string
@@ -132,7 +134,7 @@ func JudgeProbe(p *Probe, all []Probe) (ProbeVerdict, []string) {
 		return ProbeUnknown, nil
 	}
 	newest := &p.Rounds[len(p.Rounds)-1]
-	seen := reach(all, p.Failing, newest.At)
+	seen := sync.OnceValue(func() reached { return reach(all, p.Failing, newest.At) })
 	v := newest.judge(seen)
 	if v == ProbeOK || v == ProbeNoEndpoints {
 		return v, newest.evidence()
@@ -149,12 +151,12 @@ func JudgeProbe(p *Probe, all []Probe) (ProbeVerdict, []string) {
 func (p *Probe) fails() bool {
 	failing := func(r ProbeRound) bool {
 		answers := slices.ContainsFunc(r.Endpoints, func(e ProbeAttempt) bool { return e.OK })
-		return answers && !r.Changing && r.VIP != nil && !r.VIP.OK && !r.VIP.Local
+		return answers && !r.Changing && r.VIP != nil && !r.VIP.OK && !r.VIP.Local && !r.VIP.Connected
 	}
 	return len(p.Rounds) == 2 && failing(p.Rounds[0]) && failing(p.Rounds[1])
 }
 
-func (r *ProbeRound) judge(seen reached) ProbeVerdict {
+func (r *ProbeRound) judge(seen func() reached) ProbeVerdict {
 	failing := func(a *ProbeAttempt) bool { return a != nil && !a.OK }
 	dead := slices.ContainsFunc(r.Endpoints, func(e ProbeAttempt) bool { return !e.OK })
 	switch {
@@ -179,13 +181,15 @@ func (r *ProbeRound) judge(seen reached) ProbeVerdict {
 const enoughAsked = 8
 
 // judgeFront judges an address of the Service, or of the node, that failed.
-func (r *ProbeRound) judgeFront(a *ProbeAttempt, seen reached) ProbeVerdict {
+func (r *ProbeRound) judgeFront(a *ProbeAttempt, seen func() reached) ProbeVerdict {
 	if a.Backend != "" {
 		if !a.Listed {
 			return ProbeDataplane // it was sent to nobody who stands behind it
 		}
 		i := slices.IndexFunc(r.Endpoints, func(e ProbeAttempt) bool { return e.Address == a.Backend })
 		switch {
+		case a.Connected:
+			return ProbeBackend // the rules did their part
 		case i < 0:
 			return ProbeUnknown
 		case !r.Endpoints[i].OK:
@@ -197,6 +201,9 @@ func (r *ProbeRound) judgeFront(a *ProbeAttempt, seen reached) ProbeVerdict {
 	if v := r.judgeDead(seen); v != ProbeOK {
 		return v
 	}
+	if a.Connected {
+		return ProbeUnknown // to somebody, of whom nobody knows whether he should be asked
+	}
 	if len(r.Endpoints) >= min(r.Listed, enoughAsked) {
 		return ProbeDataplane
 	}
@@ -205,7 +212,7 @@ func (r *ProbeRound) judgeFront(a *ProbeAttempt, seen reached) ProbeVerdict {
 
 // judgeDead is whose fault it is that endpoints do not answer, if they are all
 // alike; ok if all answer.
-func (r *ProbeRound) judgeDead(seen reached) ProbeVerdict {
+func (r *ProbeRound) judgeDead(seen func() reached) ProbeVerdict {
 	whose := ProbeOK
 	for i := range r.Endpoints {
 		e := &r.Endpoints[i]
@@ -223,15 +230,15 @@ func (r *ProbeRound) judgeDead(seen reached) ProbeVerdict {
 
 // whose fault it is that an endpoint does not answer: one that says something is
 // reached; of one that is silent another on its node may tell.
-func (a *ProbeAttempt) whose(seen reached) ProbeVerdict {
+func (a *ProbeAttempt) whose(seen func() reached) ProbeVerdict {
 	switch {
 	case a.Answered:
 		return ProbeBackend
 	case a.Node == "":
 		return ProbeUnknown
-	case seen.answered[a.place()]:
+	case seen().answered[a.place()]:
 		return ProbeBackend
-	case len(seen.silent[a.place()]) > 1:
+	case len(seen().silent[a.place()]) > 1:
 		return ProbeNetwork // nobody there answers, of several Services
 	}
 	return ProbeUnknown

@@ -55,6 +55,18 @@ func TestJudgeProbe(t *testing.T) {
 			silent(&r.Endpoints[0])
 			r.Endpoints[1].Node, r.Endpoints[1].Host = "n2", true
 		}, ProbeUnknown},
+		{"the endpoint that it was sent to answers wrongly, by the VIP alone", func(r *ProbeRound) {
+			sentTo(r, "10.1.0.1:80", true)
+			r.VIP.Answered, r.VIP.Connected = true, true
+		}, ProbeBackend},
+		{"somebody who is no endpoint answers wrongly", func(r *ProbeRound) {
+			sentTo(r, "10.1.9.9:80", false)
+			r.VIP.Answered, r.VIP.Connected = true, true
+		}, ProbeDataplane},
+		{"somebody answers wrongly, of whom nobody knows who he is", func(r *ProbeRound) {
+			silent(r.VIP)
+			r.VIP.Answered, r.VIP.Connected = true, true
+		}, ProbeUnknown},
 		{"all endpoints refuse", func(r *ProbeRound) { refused(r.VIP); refused(&r.Endpoints[0]); refused(&r.Endpoints[1]) }, ProbeBackend},
 		{"all endpoints are silent, and no other Service is asked", func(r *ProbeRound) { silent(r.VIP); silent(&r.Endpoints[0]); silent(&r.Endpoints[1]) }, ProbeUnknown},
 		{"the VIP is silent, and one endpoint refuses", func(r *ProbeRound) { silent(r.VIP); refused(&r.Endpoints[0]) }, ProbeBackend},
