@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/go-kit/log"
 	dto "github.com/prometheus/client_model/go"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -364,6 +365,38 @@ func TestCanarySlice(t *testing.T) {
 			t.Errorf("%s: %+v, want %+v", tc.name, d.turn, want)
 		}
 	}
+}
+
+// What a list says, or a watch that has just begun, may be old.
+func TestCanaryLive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesired(&NodeConfig{Canary: testCanary})
+		c := &contact{logger: log.NewNopLogger()}
+		c.open(time.Now())
+		c.markSynced()
+		changed := func(number int64, listed bool) bool {
+			w := &wish{slice: &wantedSlice{service: testCanary, canary: canaryWord{number: number}, endpoints: []wantedEndpoint{{address: addressOf("n1"), ready: true}}}}
+			d.changed(c, listed, nil, w, time.Now())
+			if d.turn.number != number {
+				t.Errorf("turn %d, want %d", d.turn.number, number)
+			}
+			return d.turn.live
+		}
+		if changed(1, false) {
+			t.Error("what a watch says at once is taken for new")
+		}
+		time.Sleep(justOpened + 1)
+		if !changed(2, false) {
+			t.Error("what a watch says later is taken for old")
+		}
+		if changed(3, true) {
+			t.Error("what is listed is taken for new")
+		}
+		d.services[testCanary] = &wantedService{name: testCanary, vips: []netip.Addr{netip.MustParseAddr("169.254.1.1")}, ports: []wantedPort{{port: 80}}}
+		if _, at := d.canaryNow(); at.IsValid() {
+			t.Errorf("%s is asked", at)
+		}
+	})
 }
 
 func TestCanaryMetric(t *testing.T) {

@@ -28,16 +28,19 @@ import (
 type desired struct {
 	sources sources
 	roots   *x509.CertPool
-	vip     string       // of the Service kubernetes, as this node was told; may be empty
-	canary  string       // namespace/name of the Service that is moved
-	own     []netip.Addr // the node's addresses
-	seed    maphash.Seed
+	vip     string // of the Service kubernetes, as this node was told; may be empty
+	canary  string // namespace/name of the Service that is moved
+	// responders is the Service, namespace/name, over the node role's responders;
+	// probed are those that the flags name.
+	responders string
+	probed     map[string]string
+	seed       maphash.Seed
 
 	mu sync.Mutex
 	// mu protects following.
 	unheard  map[string]unheard       // by IP family
 	servers  map[string][]APIEndpoint // the API servers, by EndpointSlice
-	version  int                      // counts what is kept
+	version  int                      // counts what is kept of those that are probed
 	services map[string]*wantedService
 	// slices are those of a Service, by their own name; changedAt is when one of
 	// them last changed while it was watched.
@@ -85,7 +88,7 @@ const (
 // newDesired reads nothing if api is nil.
 func newDesired(cfg *NodeConfig) *desired {
 	d := &desired{
-		sources: sources{api: cfg.API, logger: cfg.Logger, klog: cfg.Klog}, roots: cfg.Roots, vip: cfg.VIPHost, canary: cfg.Canary, own: cfg.Addresses, seed: maphash.MakeSeed(),
+		sources: sources{api: cfg.API, logger: cfg.Logger, klog: cfg.Klog}, roots: cfg.Roots, vip: cfg.VIPHost, canary: cfg.Canary, responders: cfg.Responders, probed: cfg.Probe.Services, seed: maphash.MakeSeed(),
 		unheard: map[string]unheard{}, servers: map[string][]APIEndpoint{},
 		services: map[string]*wantedService{}, slices: map[string]map[string]*wantedSlice{}, changedAt: map[string]time.Time{}, turned: make(chan struct{}, 1),
 	}

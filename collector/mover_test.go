@@ -46,10 +46,10 @@ func (c *countingAPI) Update(ctx context.Context, r kubeapi.Resource, namespace,
 
 // moverObjects are the canary Service and responders on nodes.
 func moverObjects(nodes ...string) []runtime.Object {
-	port, udp, name := int32(19250), corev1.ProtocolUDP, "udp"
+	port, other, udp, name := int32(19250), int32(19251), corev1.ProtocolUDP, "udp"
 	s := &discoveryv1.EndpointSlice{
 		ObjectMeta:  metav1.ObjectMeta{Namespace: "nodes", Name: "responder-abc", Labels: map[string]string{discoveryv1.LabelServiceName: "responder"}},
-		AddressType: discoveryv1.AddressTypeIPv4, Ports: []discoveryv1.EndpointPort{{Name: &name, Port: &port, Protocol: &udp}, {Port: &port}},
+		AddressType: discoveryv1.AddressTypeIPv4, Ports: []discoveryv1.EndpointPort{{Name: &name, Port: &other, Protocol: &udp}, {Port: &port}},
 	}
 	for i, n := range nodes {
 		ready := !strings.HasPrefix(n, "-")
@@ -115,6 +115,7 @@ func TestMover(t *testing.T) {
 		if want := []string{"n1", "n3", "n1", "n3"}; !slices.Equal(nodes, want) {
 			t.Errorf("it went to %v, want %v", nodes, want)
 		}
+		synctest.Wait()
 		if n := api.writes["endpointslices"]; n != 5 || api.writes["leases"] != n || m.moves.Load() != int64(n) {
 			t.Errorf("%v written, %d counted", api.writes, m.moves.Load())
 		}

@@ -1,12 +1,12 @@
 package collector
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
 	"path/filepath"
 	"strconv"
 	"sync"
@@ -14,6 +14,7 @@ import (
 
 	"github.com/go-kit/log"
 	"github.com/prometheus/client_golang/prometheus"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/klog/v2"
 
 	"github.com/kproxy-exporter/kproxy-exporter/collector/cause"
@@ -25,6 +26,9 @@ import (
 type NodeConfig struct {
 	// Name is the node's.
 	Name string
+	// Namespace is where kube-proxy's pods are, kube-system if it is empty: nobody
+	// else's logs are read.
+	Namespace string
 	// ProcPath and RootPath are where the node's /proc and / are mounted.
 	ProcPath, RootPath string
 	// API is the API server; nil if there is no access to it: what it wants, and
@@ -40,8 +44,9 @@ type NodeConfig struct {
 	Probe ProbeConfig
 	// Responder is where to answer anybody, "host:port"; nowhere if it is empty.
 	Responder string
-	// Addresses are the node's own.
-	Addresses []netip.Addr
+	// Responders is the Service, namespace/name, over the node role's responders on
+	// the hosts' network.
+	Responders string
 	// Canary is the Service, namespace/name, that the cluster role moves.
 	Canary string
 	// Logger gets one line for each change of a reader's state.
@@ -171,7 +176,7 @@ func (n *Node) addReaders() {
 	n.add("api_kube_proxy", n.cfg.APIInterval, n.readProxyAPI, n.waitProxyAPI)
 	n.add("api_endpoints", endpointsRarer*n.cfg.APIInterval, n.readEndpoints, n.waitEndpoints)
 	n.add("conntrack", kernelEvery, n.readConntrack, nil)
-	n.logs = local.NewLogs(filepath.Join(n.cfg.RootPath, "var/log/pods"), n.logLine)
+	n.logs = local.NewLogs(filepath.Join(n.cfg.RootPath, "var/log/pods"), cmp.Or(n.cfg.Namespace, metav1.NamespaceSystem), n.logLine)
 	n.add("logs", logsEvery, n.readLogs, nil)
 	n.add("rules", rulesEvery, n.readRules, nil)
 	n.add("needs", kernelEvery, n.readNeeds, nil)

@@ -58,13 +58,14 @@ type probes struct {
 
 	mu sync.Mutex
 	// mu protects following.
-	rounds map[prober.TargetKey][]*prober.Round // the newest two, the newest last
+	rounds map[prober.TargetKey][]cause.ProbeRound    // the newest two, the newest last
+	latest map[prober.TargetKey]*prober.ServiceTarget // of the newest round
 	// seen is when each backend last answered through the VIP; nil until the kernel
 	// has told of one.
 	seen map[prober.TargetKey]map[netip.AddrPort]time.Time
-	// failures are the newest rounds in which something failed, the newest last:
-	// they outlast what succeeded since.
-	failures map[prober.TargetKey][]*prober.Round
+	// failures say what failed in the newest rounds in which something did, the
+	// newest last: they outlast what succeeded since.
+	failures map[prober.TargetKey][]string
 	// failing is when the first round had ended since which something failed in each.
 	failing map[prober.TargetKey]time.Time
 }
@@ -81,8 +82,8 @@ const seenWindow = 10 * time.Minute
 func newProbes(cfg ProbeConfig, node string, d *desired, c *contact) *probes {
 	p := &probes{
 		cfg: cfg, node: node, desired: d, metrics: prober.NewServiceMetrics(node, cfg.vantage()), contact: c,
-		rounds: map[prober.TargetKey][]*prober.Round{}, seen: map[prober.TargetKey]map[netip.AddrPort]time.Time{},
-		failures: map[prober.TargetKey][]*prober.Round{}, failing: map[prober.TargetKey]time.Time{},
+		rounds: map[prober.TargetKey][]cause.ProbeRound{}, latest: map[prober.TargetKey]*prober.ServiceTarget{}, seen: map[prober.TargetKey]map[netip.AddrPort]time.Time{},
+		failures: map[prober.TargetKey][]string{}, failing: map[prober.TargetKey]time.Time{},
 	}
 	p.source = func(netip.Addr) netip.Addr { return netip.Addr{} }
 	if !cfg.Only { // a pod's own network has no rules and no connections of others
@@ -122,6 +123,7 @@ func (p *probes) targets() []prober.ServiceTarget {
 	for k := range p.rounds {
 		if !now[k] {
 			delete(p.rounds, k)
+			delete(p.latest, k)
 			delete(p.seen, k)
 			delete(p.failures, k)
 			delete(p.failing, k)
@@ -134,10 +136,12 @@ func (p *probes) targets() []prober.ServiceTarget {
 func (p *probes) note(r *prober.Round) {
 	p.metrics.Note(r)
 	k := r.Target.Key()
+	round := roundOf(r)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.rounds[k] = append(p.rounds[k], r)
-	p.rounds[k] = p.rounds[k][max(0, len(p.rounds[k])-2):]
+	p.latest[k] = r.Target
+	p.rounds[k] = append(p.rounds[k], round)
+	p.rounds[k] = slices.Clone(p.rounds[k][max(0, len(p.rounds[k])-2):])
 	failed := slices.ContainsFunc(r.Attempts, func(a prober.Attempt) bool { return !a.OK() })
 	switch {
 	case !failed:
@@ -146,8 +150,8 @@ func (p *probes) note(r *prober.Round) {
 		p.failing[k] = time.Now() // it has just ended
 	}
 	if failed && len(r.Target.Endpoints) > 0 {
-		kept := append(p.failures[k], r)
-		p.failures[k] = kept[max(0, len(kept)-keptFailures):]
+		kept := append(p.failures[k], round.Failures())
+		p.failures[k] = slices.Clone(kept[max(0, len(kept)-keptFailures):])
 	}
 	if a := r.Attempt(prober.PathVIP); a != nil && a.OK() && a.Backend.IsValid() {
 		if p.seen[k] == nil {
@@ -172,11 +176,7 @@ func (p *probes) snapshot(now time.Time) []cause.Probe {
 		if now.Sub(rounds[len(rounds)-1].At) > believed*p.cfg.Interval+p.cfg.Timeout {
 			continue
 		}
-		one := cause.Probe{Name: k.String(), Failing: p.failing[k]}
-		for _, r := range rounds {
-			one.Rounds = append(one.Rounds, roundOf(r))
-		}
-		out = append(out, one)
+		out = append(out, cause.Probe{Name: k.String(), Failing: p.failing[k], Rounds: rounds})
 	}
 	return out
 }
@@ -230,9 +230,8 @@ func (p *probes) reports(all []cause.Probe) []ProbeReport {
 	p.mu.Lock()
 	failures := map[string][]string{}
 	for k, rounds := range p.failures {
-		for _, r := range slices.Backward(rounds) {
-			round := roundOf(r)
-			failures[k.String()] = append(failures[k.String()], round.Failures())
+		for _, text := range slices.Backward(rounds) {
+			failures[k.String()] = append(failures[k.String()], text)
 		}
 	}
 	p.mu.Unlock()
@@ -263,8 +262,7 @@ func (p *probes) write(e *exposition, all []cause.Probe) {
 	counts := map[string]count{}
 	values := map[string][]string{}
 	for _, k := range keys {
-		rounds := p.rounds[k]
-		t := rounds[len(rounds)-1].Target
+		t := p.latest[k]
 		c := count{expected: len(t.Endpoints)}
 		for b := range p.seen[k] {
 			if slices.ContainsFunc(t.Endpoints, func(e prober.Endpoint) bool { return e.Address == b }) {

@@ -57,7 +57,11 @@ func (p *probes) targetsOf(service string, spec probeSpec) ([]prober.ServiceTarg
 	if err != nil {
 		return nil, fmt.Errorf("%w: service %s: %w", ErrProbeRequest, service, err)
 	}
-	return targets, nil
+	var out []prober.ServiceTarget
+	for i := range targets {
+		out = append(out, p.desired.fill(&targets[i], p.node))
+	}
+	return out, nil
 }
 
 var (

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -78,17 +79,26 @@ func probesOf(s *wantedService, flags map[string]string) string {
 	return ""
 }
 
-// maxTargets bounds what a node asks, whatever the API says.
-const maxTargets = 1000
+// What a node asks is bounded, whatever the API says, and so is what it keeps of
+// it: targets, and endpoints of all of them.
+const (
+	maxTargets   = 1000
+	maxEndpoints = 100_000
+)
 
 // plan is what is asked now, in a stable order, and what is wrong with the rest.
+// If it is too much, what the flags name and what every cluster has comes first,
+// then each namespace in its turn.
 func (d *desired) plan(flags map[string]string, node string, nodeIP func(netip.Addr) netip.Addr, dnsName string) ([]prober.ServiceTarget, []error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	var out []prober.ServiceTarget
+	var all []planned
 	var wrong []error
-	d.findHosts(node)
-	for _, s := range d.services {
+	d.findHosts()
+	known := map[prober.TargetKey]bool{}
+	turns := map[string]int{} // of each namespace
+	for _, name := range slices.Sorted(maps.Keys(d.services)) {
+		s := d.services[name]
 		text := probesOf(s, flags)
 		if text == "" {
 			continue
@@ -98,48 +108,70 @@ func (d *desired) plan(flags map[string]string, node string, nodeIP func(netip.A
 			wrong = append(wrong, fmt.Errorf("service %s: %w", s.name, err))
 			continue
 		}
+		namespace, _, _ := strings.Cut(s.name, "/")
 		for _, spec := range specs {
 			targets, err := d.targets(s, spec, node, nodeIP, dnsName)
 			if err != nil {
 				wrong = append(wrong, fmt.Errorf("service %s: %w", s.name, err))
 			}
-			out = append(out, targets...)
+			for _, t := range targets {
+				if known[t.Key()] {
+					continue
+				}
+				known[t.Key()] = true
+				if flags[s.name] == "" && s.name != kubernetesService && !s.dns {
+					turns[namespace]++
+					t.rank = turns[namespace]
+				}
+				all = append(all, t)
+			}
 		}
 	}
-	slices.SortFunc(out, func(a, b prober.ServiceTarget) int {
-		return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.Port, b.Port), cmp.Compare(a.Module, b.Module), a.VIP.Compare(b.VIP))
-	})
-	if len(out) > maxTargets {
-		wrong = append(wrong, fmt.Errorf("%d targets are asked for; only %d are asked", len(out), maxTargets))
-		out = out[:maxTargets]
+	slices.SortStableFunc(all, func(a, b planned) int { return cmp.Compare(a.rank, b.rank) })
+	var out []prober.ServiceTarget
+	endpoints := 0
+	for i := range all {
+		t := d.fill(&all[i], node)
+		endpoints += len(t.Endpoints)
+		if i == maxTargets || endpoints > maxEndpoints {
+			wrong = append(wrong, fmt.Errorf("%d targets are asked for; only %d are asked, with no more than %d endpoints together", len(all), i, maxEndpoints))
+			break
+		}
+		out = append(out, t)
 	}
+	slices.SortFunc(out, func(a, b prober.ServiceTarget) int { return a.Key().Compare(b.Key()) })
 	return out, wrong
 }
 
 // findHosts finds the addresses that are nodes' own, without asking for the
-// nodes: where a Service's endpoint on this node has this node's address, all of
-// that Service's have their nodes'. The caller holds mu.
-func (d *desired) findHosts(node string) {
+// nodes: those of the node role's responders, which are on the hosts' network.
+// The caller holds mu.
+func (d *desired) findHosts() {
 	d.hosts = map[netip.Addr]bool{}
-	for _, all := range d.slices {
-		ours := false
-		for _, s := range all {
-			ours = ours || slices.ContainsFunc(s.endpoints, func(e wantedEndpoint) bool { return e.node == node && slices.Contains(d.own, e.address) })
-		}
-		if !ours {
-			continue
-		}
-		for _, s := range all {
-			for _, e := range s.endpoints {
-				d.hosts[e.address] = true
-			}
+	for _, s := range d.slices[d.responders] {
+		for _, e := range s.endpoints {
+			d.hosts[e.address] = true
 		}
 	}
 }
 
-// targets are those of a port of a Service, one for each IP family; the caller
+// planned is a target whose endpoints have not been looked for.
+type planned struct {
+	prober.ServiceTarget
+	service *wantedService
+	port    wantedPort
+	rank    int // who comes first if it is too much
+}
+
+// fill finds a target's endpoints; the caller holds mu.
+func (d *desired) fill(t *planned, node string) prober.ServiceTarget {
+	t.Endpoints = d.endpoints(t.service, t.port, t.VIP.Addr().Is6(), func(e wantedEndpoint) bool { return !t.service.localOnly || e.node == node })
+	return t.ServiceTarget
+}
+
+// targets are those of a port of a Service, without endpoints, one for each IP family; the caller
 // holds mu.
-func (d *desired) targets(s *wantedService, spec probeSpec, node string, nodeIP func(netip.Addr) netip.Addr, dnsName string) ([]prober.ServiceTarget, error) {
+func (d *desired) targets(s *wantedService, spec probeSpec, node string, nodeIP func(netip.Addr) netip.Addr, dnsName string) ([]planned, error) {
 	i := slices.IndexFunc(s.ports, func(p wantedPort) bool {
 		return !p.other && p.udp == spec.module.UDP() && (spec.port == "" || p.name == spec.port || strconv.Itoa(int(p.port)) == spec.port)
 	})
@@ -147,13 +179,12 @@ func (d *desired) targets(s *wantedService, spec probeSpec, node string, nodeIP 
 		return nil, fmt.Errorf("it has no port %q for module %s", spec.port, spec.module)
 	}
 	port := s.ports[i]
-	var out []prober.ServiceTarget
+	var out []planned
 	for _, vip := range s.vips {
 		if !dialable(vip) {
 			continue
 		}
-		t := prober.ServiceTarget{Service: s.name, Port: port.port, Module: spec.module, VIP: netip.AddrPortFrom(vip, port.port), Name: dnsName, Sticky: s.sticky, Changed: d.changedAt[s.name]}
-		t.Endpoints = d.endpoints(s, port, vip.Is6(), func(e wantedEndpoint) bool { return !s.localOnly || e.node == node })
+		t := planned{ServiceTarget: prober.ServiceTarget{Service: s.name, Port: port.port, Module: spec.module, VIP: netip.AddrPortFrom(vip, port.port), Name: dnsName, Sticky: s.sticky, Changed: d.changedAt[s.name]}, service: s, port: port}
 		local := d.endpoints(s, port, vip.Is6(), func(e wantedEndpoint) bool { return e.node == node })
 		if spec.nodePort && port.nodePort != 0 && (!s.localNodePort || len(local) > 0) {
 			if own := nodeIP(vip); own.IsValid() {

@@ -41,8 +41,8 @@ func TestParseProbes(t *testing.T) {
 	}
 }
 
-// planned are the targets as text.
-func planned(d *desired, flags map[string]string) (out, wrong []string) {
+// plannedTexts are the targets as text.
+func plannedTexts(d *desired, flags map[string]string) (out, wrong []string) {
 	own := func(to netip.Addr) netip.Addr {
 		if to.Is6() {
 			return netip.MustParseAddr("fd02::1")
@@ -66,9 +66,9 @@ func planned(d *desired, flags map[string]string) (out, wrong []string) {
 	return out, wrong
 }
 
-// Addresses of nodes are told from those of pods by what stands on the own node.
+// Addresses of nodes are those of the responders there.
 func TestPlanHosts(t *testing.T) {
-	d := newDesired(&NodeConfig{Addresses: []netip.Addr{netip.MustParseAddr("10.99.0.11")}})
+	d := newDesired(&NodeConfig{Responders: "a/hosts"})
 	at := func(node, address string) wantedEndpoint {
 		return wantedEndpoint{address: netip.MustParseAddr(address), node: node, ready: true}
 	}
@@ -86,7 +86,7 @@ func TestPlanHosts(t *testing.T) {
 	add("a/hosts", at("n1", "10.99.0.11"), at("n2", "10.99.0.12"), at("n3", "10.99.0.13"))
 	add("a/pods", at("n1", "10.244.1.2"), at("n2", "10.244.2.2"))
 	add("a/one-host", at("n2", "10.99.0.12"))
-	add("a/liar", at("n2", "10.99.0.11"))
+	add("a/other", at("n1", "10.99.0.11"), at("n2", "10.244.2.3"))
 	targets, wrong := d.plan(nil, "n1", nil, "x.")
 	if len(wrong) > 0 || len(targets) != 4 {
 		t.Fatal(targets, wrong)
@@ -98,6 +98,91 @@ func TestPlanHosts(t *testing.T) {
 				t.Errorf("%s %s: its node's own: %v", one.Service, e.Address, e.Host)
 			}
 		}
+	}
+}
+
+// Who asks for too much is asked less, not everybody else.
+func TestPlanTooMuch(t *testing.T) {
+	flags := map[string]string{"zzz/by-flag": "tcp"}
+	d := newDesired(&NodeConfig{Probe: ProbeConfig{Services: flags}})
+	vip := []netip.Addr{netip.MustParseAddr("10.96.0.7")}
+	add := func(name, probe string, ports int) {
+		s := &wantedService{name: name, vips: vip, probe: probe, dns: name == "kube-system/kube-dns"}
+		for i := range ports {
+			s.ports = append(s.ports, wantedPort{name: fmt.Sprint("p", i), port: uint16(1000 + i)}, wantedPort{name: fmt.Sprint("u", i), port: uint16(1000 + i), udp: true})
+		}
+		d.services[name] = s
+	}
+	add("aaa/twice", strings.Repeat("tcp ", 5000), 1)
+	var many []string
+	for i := range 2000 {
+		many = append(many, fmt.Sprint("tcp:p", i))
+	}
+	add("aaa/many", strings.Join(many, " "), 2000)
+	for _, name := range []string{"bbb/one", "default/kubernetes", "kube-system/kube-dns", "zzz/by-flag"} {
+		add(name, "", 1)
+	}
+	d.services["bbb/one"].probe = "tcp"
+	targets, wrong := d.plan(flags, "n1", nil, "x.")
+	count := map[string]int{}
+	for _, one := range targets {
+		count[one.Service]++
+	}
+	if len(targets) != maxTargets || len(wrong) != 1 || !strings.Contains(wrong[0].Error(), "2006 targets are asked for") {
+		t.Errorf("%d targets, %v", len(targets), wrong)
+	}
+	for name, want := range map[string]int{"bbb/one": 1, "default/kubernetes": 1, "kube-system/kube-dns": 2, "zzz/by-flag": 1} {
+		if count[name] != want {
+			t.Errorf("%s: %d targets, want %d, of %v", name, count[name], want, count)
+		}
+	}
+	if count["aaa/twice"] > 1 {
+		t.Errorf("one probe is made %d times", count["aaa/twice"])
+	}
+	// Endpoints are kept for each port: not more than there is room for.
+	d.slices["aaa/many"] = map[string]*wantedSlice{"x": {service: "aaa/many"}}
+	x := d.slices["aaa/many"]["x"]
+	x.ports = d.services["aaa/many"].ports
+	for i := range 1000 {
+		x.endpoints = append(x.endpoints, wantedEndpoint{address: netip.AddrFrom4([4]byte{10, 1, byte(i / 250), byte(i%250 + 1)}), ready: true})
+	}
+	targets, wrong = d.plan(flags, "n1", nil, "x.")
+	endpoints := 0
+	for _, one := range targets {
+		endpoints += len(one.Endpoints)
+	}
+	if endpoints > maxEndpoints || endpoints < maxEndpoints-1000 || len(wrong) != 1 {
+		t.Errorf("%d endpoints are kept, %v", endpoints, wrong)
+	}
+}
+
+// Nothing is planned anew because of what is not probed.
+func TestVersion(t *testing.T) {
+	d := newDesired(&NodeConfig{Responders: "a/hosts", Probe: ProbeConfig{Services: map[string]string{"a/flag": "tcp"}}})
+	now := time.Now()
+	for _, tc := range []struct {
+		name string
+		wish wish
+		want int
+	}{
+		{"an EndpointSlice whose Service is not known", wish{slice: &wantedSlice{service: "a/probed"}}, 0},
+		{"a Service that is not probed", wish{service: &wantedService{name: "a/plain"}}, 0},
+		{"its EndpointSlice", wish{slice: &wantedSlice{service: "a/plain"}}, 0},
+		{"a Service with the annotation", wish{service: &wantedService{name: "a/probed", probe: "tcp"}}, 1},
+		{"its EndpointSlice", wish{slice: &wantedSlice{service: "a/probed"}}, 1},
+		{"one that a flag names", wish{service: &wantedService{name: "a/flag"}}, 1},
+		{"the responders'", wish{slice: &wantedSlice{service: "a/hosts"}}, 1},
+	} {
+		before := d.version
+		d.keep(nil, &tc.wish, true, now)
+		if got := d.version - before; got != tc.want {
+			t.Errorf("%s comes: %d, want %d", tc.name, got, tc.want)
+		}
+	}
+	before := d.version
+	d.keep(&wish{service: &wantedService{name: "a/probed", probe: "tcp"}}, nil, true, now)
+	if d.version == before {
+		t.Error("a Service that is probed goes, and nothing is planned anew")
 	}
 }
 
@@ -173,7 +258,7 @@ func TestPlan(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			wanting(t, tc.objects, func(d *desired, _ *fake.Clientset) {
-				if got, wrong := planned(d, nil); !slices.Equal(got, tc.want) || len(wrong) > 0 {
+				if got, wrong := plannedTexts(d, nil); !slices.Equal(got, tc.want) || len(wrong) > 0 {
 					t.Errorf("%q %q, want %q", got, wrong, tc.want)
 				}
 			})
@@ -216,7 +301,7 @@ func TestPlanChanges(t *testing.T) {
 	worse := clusterIP("worse", "10.96.0.9")
 	worse.Annotations = map[string]string{ProbeAnnotation: "ping"}
 	wanting(t, []runtime.Object{bad, worse, clusterIP("web", "10.96.0.7"), endpointSlice("web", "10.1.0.1")}, func(d *desired, client *fake.Clientset) {
-		got, wrong := planned(d, map[string]string{"default/web": "tcp:80"})
+		got, wrong := plannedTexts(d, map[string]string{"default/web": "tcp:80"})
 		if want := []string{"default/bad:80 tcp IPv4 10.96.0.8:80", "default/web:80 tcp IPv4 10.96.0.7:80"}; !slices.Equal(got, want) {
 			t.Errorf("%q, want %q", got, want)
 		}
@@ -244,7 +329,7 @@ func TestPlanChanges(t *testing.T) {
 			}
 		}
 		time.Sleep(time.Second)
-		if got, wrong := planned(d, nil); len(got)+len(wrong)+len(d.services)+len(d.slices) != 0 {
+		if got, wrong := plannedTexts(d, nil); len(got)+len(wrong)+len(d.services)+len(d.slices) != 0 {
 			t.Errorf("what is gone is planned: %q %q", got, wrong)
 		}
 	})

@@ -109,9 +109,25 @@ func wantedSliceOf(s *discoveryv1.EndpointSlice, service string) *wantedSlice {
 	return w
 }
 
+// isProbed is whether what is planned depends on a Service or an EndpointSlice.
+func (d *desired) isProbed(w *wish) bool {
+	switch {
+	case w == nil:
+		return false
+	case w.service != nil:
+		return probesOf(w.service, d.probed) != ""
+	case w.slice != nil:
+		s := d.services[w.slice.service]
+		return w.slice.service == d.responders || s != nil && probesOf(s, d.probed) != ""
+	}
+	return false
+}
+
 // keep keeps what a Service or an EndpointSlice wants now; the caller holds mu.
 func (d *desired) keep(previous, current *wish, synced bool, now time.Time) {
-	d.version++
+	if d.isProbed(previous) || d.isProbed(current) {
+		d.version++
+	}
 	if previous != nil {
 		if s := previous.service; s != nil {
 			delete(d.services, s.name)

@@ -85,9 +85,9 @@ func (r *Responder) Serve(ctx context.Context, address string, listening func())
 	}
 	listening()
 	<-ctx.Done()
-	server.Close()
+	_ = server.Close()
 	for _, s := range sockets {
-		s.Close()
+		_ = s.Close()
 	}
 	if err := g.Wait(); !errors.Is(err, net.ErrClosed) && !errors.Is(err, http.ErrServerClosed) {
 		return err
@@ -115,7 +115,7 @@ func listenUDP(ctx context.Context, address, port string) ([]net.PacketConn, err
 	}
 	if len(out) == 0 || errors.Is(failed, syscall.EADDRINUSE) {
 		for _, conn := range out {
-			conn.Close()
+			_ = conn.Close()
 		}
 		return nil, failed
 	}

@@ -37,9 +37,9 @@ func newApp(cfg *config) (*kingpin.Application, commands) {
 	cluster.Flag("canary.interval", "How often the canary Service is moved to another responder, so that every node can see how soon its rules follow: one write of its EndpointSlice and one of a Lease each time, the only ones that the exporter makes; 0 for never. It needs deploy/canary.yaml and two nodes.").
 		Default("0s").DurationVar(&cfg.canaryInterval)
 	canaryService(cluster, cfg)
-	cluster.Flag("canary.responders", "The Service, namespace/name, over the node role's responders.").Default("kproxy-exporter-node/kproxy-exporter-responder").StringVar(&cfg.responders)
 	node := app.Command("node", "Watch this node itself (a DaemonSet on the host's network): it needs no API server.")
 	node.Flag("node-name", "The node's name, from spec.nodeName.").Envar("NODE_NAME").StringVar(&cfg.node.name)
+	node.Flag("kube-proxy.namespace", "Namespace of kube-proxy's pods, whose logs are read.").Default("kube-system").StringVar(&cfg.namespace)
 	node.Flag("path.procfs", "Where the node's /proc is mounted.").Default("/proc").StringVar(&cfg.node.procPath)
 	node.Flag("path.rootfs", "Where the node's / is mounted.").Default("/").StringVar(&cfg.node.rootPath)
 	node.Flag("api.interval", "How often the API server is asked at kube-proxy's own address; at the others a quarter as often, while all is well.").Default("30s").DurationVar(&cfg.node.apiInterval)
@@ -62,6 +62,7 @@ func newApp(cfg *config) (*kingpin.Application, commands) {
 
 func canaryService(c *kingpin.CmdClause, cfg *config) {
 	c.Flag("canary.service", "The canary Service, namespace/name: one without a selector.").Default("kproxy-exporter/kproxy-exporter-canary").StringVar(&cfg.canary)
+	c.Flag("responder.service", "The Service, namespace/name, over the node role's responders.").Default("kproxy-exporter-node/kproxy-exporter-responder").StringVar(&cfg.responders)
 }
 
 // wholeCluster declares the flags of the commands that read the whole cluster.

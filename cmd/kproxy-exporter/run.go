@@ -162,9 +162,9 @@ func newClusterRole(cfg config, l logs) (role, error) {
 // it wants, and the addresses of all API servers.
 func newNodeRole(cfg config, l logs) (role, error) {
 	node := collector.NodeConfig{
-		Name: cfg.node.name, ProcPath: cfg.node.procPath, RootPath: cfg.node.rootPath, APIInterval: cfg.node.apiInterval,
+		Name: cfg.node.name, Namespace: cfg.namespace, ProcPath: cfg.node.procPath, RootPath: cfg.node.rootPath, APIInterval: cfg.node.apiInterval,
 		VIPHost: os.Getenv("KUBERNETES_SERVICE_HOST"), VIPPort: cmp.Or(os.Getenv("KUBERNETES_SERVICE_PORT"), "443"), Logger: l.logger, Klog: l.klog,
-		Responder: cfg.node.responder, Canary: cfg.canary, Addresses: ownAddresses(os.Getenv("NODE_IP"), cfg.node.probeOnly),
+		Responder: cfg.node.responder, Canary: cfg.canary, Responders: cfg.responders,
 	}
 	if a, err := netip.ParseAddr(node.VIPHost); err != nil || a.IsLoopback() {
 		node.VIPHost = "" // it is set to something that is no Service
@@ -182,30 +182,6 @@ func newNodeRole(cfg config, l logs) (role, error) {
 		level.Warn(l.logger).Log("msg", "no access to the API: only kube-proxy's own address is asked", "err", err)
 	}
 	return collector.NewNode(node)
-}
-
-// ownAddresses are the node's: those that it was told, and those of this
-// network unless that is a pod's.
-func ownAddresses(told string, pod bool) []netip.Addr {
-	var out []netip.Addr
-	for _, text := range strings.Split(told, ",") {
-		if a, err := netip.ParseAddr(strings.TrimSpace(text)); err == nil {
-			out = append(out, a)
-		}
-	}
-	if pod {
-		return out
-	}
-	all, err := net.InterfaceAddrs()
-	if err != nil {
-		return out // what stands on the host's network is then not known
-	}
-	for _, one := range all {
-		if p, err := netip.ParsePrefix(one.String()); err == nil && !p.Addr().IsLoopback() {
-			out = append(out, p.Addr().Unmap())
-		}
-	}
-	return out
 }
 
 // giveAPI gives a node the access to the API that the exporter has.

@@ -8,11 +8,9 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 
@@ -279,21 +277,6 @@ func TestFlags(t *testing.T) {
 		}
 		if command != names.cluster && command != names.node && command != names.diagnose {
 			t.Errorf("%s is command %q", args, command)
-		}
-	}
-}
-
-func TestOwnAddresses(t *testing.T) {
-	told := []netip.Addr{netip.MustParseAddr("10.99.0.11"), netip.MustParseAddr("fd00::11")}
-	if got := ownAddresses("10.99.0.11, fd00::11,nonsense", true); !slices.Equal(got, told) {
-		t.Errorf("in a pod: %v, want %v", got, told)
-	}
-	if got := ownAddresses("", true); len(got) != 0 {
-		t.Errorf("a pod's own address is taken for its node's: %v", got)
-	}
-	for _, a := range ownAddresses("", false) {
-		if a.IsLoopback() {
-			t.Errorf("%s is every node's", a)
 		}
 	}
 }

@@ -347,7 +347,7 @@ func TestOpenHoldsNobodyUp(t *testing.T) {
 	if err := syscall.Mkfifo(filepath.Join(w.dir, container, "0.log"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := NewLogs(w.dir, func([]byte) {}).Poll(); err == nil {
+	if err := NewLogs(w.dir, "kube-system", func([]byte) {}).Poll(); err == nil {
 		t.Error("a FIFO is a log")
 	}
 }

@@ -28,10 +28,10 @@ const (
 // them, NAMESPACE_POD_UID/CONTAINER/RESTARTS.log: over restarts and rotations,
 // each line once. What was there when it came is not counted, but judged.
 type Logs struct {
-	dir     string
-	line    func([]byte)
-	files   map[fileID]*logFile
-	started bool
+	dir, namespace string
+	line           func([]byte)
+	files          map[fileID]*logFile
+	started        bool
 }
 
 // fileID is a file, whatever its name is now.
@@ -52,10 +52,11 @@ type logFile struct {
 	seen bool
 }
 
-// NewLogs follows what is below dir, /var/log/pods on most nodes. line is told of
+// NewLogs follows what is below dir, /var/log/pods on most nodes, of a namespace:
+// anybody may call his pod kube-proxy. line is told of
 // each line that is written from now on.
-func NewLogs(dir string, line func([]byte)) *Logs {
-	return &Logs{dir: dir, line: line, files: map[fileID]*logFile{}}
+func NewLogs(dir, namespace string, line func([]byte)) *Logs {
+	return &Logs{dir: dir, namespace: namespace, line: line, files: map[fileID]*logFile{}}
 }
 
 // Poll reads what is new. An error says that some could not be read.
@@ -102,7 +103,7 @@ func (l *Logs) find() ([]logPath, error) {
 	var out []logPath
 	for _, pod := range pods {
 		parts := strings.Split(pod.Name(), "_")
-		if len(parts) != 3 || !strings.HasPrefix(parts[1], "kube-proxy") {
+		if len(parts) != 3 || parts[0] != l.namespace || !strings.HasPrefix(parts[1], "kube-proxy") {
 			continue
 		}
 		containers, err := os.ReadDir(filepath.Join(l.dir, pod.Name()))

@@ -24,7 +24,7 @@ const container = "kube-system_kube-proxy-abc_uid/kube-proxy"
 func newWritten(t testing.TB) *written {
 	t.Helper()
 	w := &written{t: t, dir: t.TempDir()}
-	w.logs = NewLogs(w.dir, func(b []byte) { w.lines = append(w.lines, string(b)) })
+	w.logs = NewLogs(w.dir, "kube-system", func(b []byte) { w.lines = append(w.lines, string(b)) })
 	t.Cleanup(w.logs.Close)
 	return w
 }
@@ -153,7 +153,7 @@ func TestLogsOfOthers(t *testing.T) {
 	w := newWritten(t)
 	w.poll()
 	for _, name := range []string{
-		"kube-system_coredns-x_uid/coredns/0.log", "kube-system_kube-proxy-x_uid/side-car/0.log", "kube-proxy/kube-proxy/0.log",
+		"kube-system_coredns-x_uid/coredns/0.log", "kube-system_kube-proxy-x_uid/side-car/0.log", "kube-proxy/kube-proxy/0.log", "evil_kube-proxy-abc_uid/kube-proxy/0.log",
 		container + "/0.log.gz", container + "/x.log", container + "/-1.log", container + "/0.txt",
 	} {
 		w.add(name, "line\n")
@@ -165,7 +165,7 @@ func TestLogsOfOthers(t *testing.T) {
 		t.Error("a directory in place of a log is no error")
 	}
 	w.want("none of these")
-	if NewLogs(filepath.Join(w.dir, "none"), nil).Poll() == nil {
+	if NewLogs(filepath.Join(w.dir, "none"), "kube-system", nil).Poll() == nil {
 		t.Error("no directory, no error")
 	}
 }
