@@ -205,7 +205,7 @@ func (c *canary) look(ctx context.Context, now turn, vip netip.AddrPort) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	began := time.Now()
-	said, err := c.ask(ctx, vip)
+	said, err := c.askSafely(ctx, vip)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err != nil { // whether it is the right one nobody can tell
@@ -213,6 +213,16 @@ func (c *canary) look(ctx context.Context, now turn, vip netip.AddrPort) {
 		return
 	}
 	c.note(now, said, began, time.Since(began))
+}
+
+// askSafely makes an error of a panic.
+func (c *canary) askSafely(ctx context.Context, vip netip.AddrPort) (said prober.Said, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	return c.ask(ctx, vip)
 }
 
 // ahead is how far a turn's number, which is a time, may be ahead of our clock.

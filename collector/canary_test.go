@@ -87,8 +87,11 @@ func newCanaryWorld(t *testing.T) *canaryWorld {
 		if want := netip.MustParseAddrPort("10.96.0.9:80"); at != want {
 			t.Errorf("asked %s, want %s", at, want)
 		}
-		if w.leads == "" {
+		switch w.leads {
+		case "":
 			return prober.Said{}, errors.New("nobody")
+		case "panic":
+			panic("a fault of ours")
 		}
 		return prober.Said{Node: cmp.Or(w.named, w.leads), Address: addressOf(w.leads), Turn: w.theirs}, nil
 	}
@@ -253,6 +256,9 @@ func TestCanaryStale(t *testing.T) {
 		w.lead("", prober.Turn{})
 		time.Sleep(15 * time.Second)
 		w.wantBehind("nobody answers", -1, -1)
+		w.lead("panic", prober.Turn{})
+		time.Sleep(15 * time.Second)
+		w.wantBehind("it panics", -1, -1)
 		w.lead("n1", prober.Turn{})
 		w.move(106, "n1", true)
 		time.Sleep(15 * time.Second)
