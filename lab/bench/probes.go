@@ -135,13 +135,12 @@ func probeAccuracy(ctx context.Context, c *cluster.Cluster, m *machine.Machine, 
 // meanOver is how long answers took, and how late probes began, on average over
 // the window, in seconds.
 func meanOver(ctx context.Context, m *machine.Machine) (answer, delay float64, err error) {
-	url := "http://" + exporter.NodeAddress(1) + "/metrics"
 	read := func() (out [4]float64, err error) {
 		for i, q := range [][]string{
 			{"kproxy_probe_duration_seconds_sum{", `phase="answer"`, `service="bench/`}, {"kproxy_probe_duration_seconds_count{", `phase="answer"`, `service="bench/`},
 			{"kproxy_probe_delay_seconds_sum{"}, {"kproxy_probe_delay_seconds_count{"},
 		} {
-			if out[i], err = sum(m, url, q[0], q[1:]...); err != nil {
+			if out[i], err = sum(m, metricsURL, q[0], q[1:]...); err != nil {
 				return out, err
 			}
 		}
@@ -186,21 +185,20 @@ func targetsManifest(module string, n, port int) string {
 	return out.String()
 }
 
-// probed is how many attempts the exporter has counted, and how many at our
-// targets failed.
-func probed(m *machine.Machine) (all, failed float64, err error) {
-	const family = "kproxy_probes_total{"
-	url := "http://" + exporter.NodeAddress(1) + "/metrics"
-	a, err := sum(m, url, family)
+// metricsURL is where the node role is scraped.
+var metricsURL = "http://" + exporter.NodeAddress(1) + "/metrics"
+
+// probed is how many attempts the exporter has counted: one scrape.
+func probed(m *machine.Machine) (float64, error) { return sum(m, metricsURL, "kproxy_probes_total{") }
+
+// failed is how many attempts at our targets failed.
+func failed(m *machine.Machine) (float64, error) {
+	ours, err := sum(m, metricsURL, "kproxy_probes_total{", `service="bench/`)
 	if err != nil {
-		return 0, 0, err
+		return 0, err
 	}
-	ours, err := sum(m, url, family, `service="bench/`)
-	if err != nil {
-		return 0, 0, err
-	}
-	w, err := sum(m, url, `kproxy_probes_total{`, `result="ok",service="bench/`)
-	return a, ours - w, err
+	well, err := sum(m, metricsURL, "kproxy_probes_total{", `result="ok",service="bench/`)
+	return ours - well, err
 }
 
 func sum(m *machine.Machine, url, prefix string, holds ...string) (float64, error) {
@@ -222,7 +220,7 @@ func awaitTargets(ctx context.Context, m *machine.Machine, n int) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	for {
-		well, err := sum(m, "http://"+exporter.NodeAddress(1)+"/metrics", `kproxy_probe_success{`, `service="bench/`)
+		well, err := sum(m, metricsURL, `kproxy_probe_success{`, `service="bench/`)
 		if err == nil && well >= .99*2*float64(n) {
 			return nil
 		}
@@ -234,13 +232,18 @@ func awaitTargets(ctx context.Context, m *machine.Machine, n int) error {
 	}
 }
 
-// probing is the exporter's CPU for the window, and how many probes it made.
+// probing is the exporter's CPU for the window, in which it is scraped once as
+// Prometheus would, and how many probes it made.
 func probing(ctx context.Context, m *machine.Machine) (cpu, probes float64, err error) {
+	wrong, err := failed(m)
+	if err != nil {
+		return 0, 0, err
+	}
 	before, err := both(m)
 	if err != nil {
 		return 0, 0, err
 	}
-	all, failed, err := probed(m)
+	first, err := probed(m)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -253,14 +256,18 @@ func probing(ctx context.Context, m *machine.Machine) (cpu, probes float64, err 
 	if err != nil {
 		return 0, 0, err
 	}
-	all2, failed2, err := probed(m)
+	last, err := probed(m)
 	if err != nil {
 		return 0, 0, err
 	}
-	if failed2-failed > (all2-all)/100 { // a busy machine may be late now and then
-		return 0, 0, fmt.Errorf("%.0f of %.0f probes failed", failed2-failed, all2-all)
+	wrongNow, err := failed(m)
+	if err != nil {
+		return 0, 0, err
 	}
-	return after[0].cpu - before[0].cpu, all2 - all, nil
+	if wrongNow-wrong > (last-first)/100 { // a busy machine may be late now and then
+		return 0, 0, fmt.Errorf("%.0f of %.0f probes failed", wrongNow-wrong, last-first)
+	}
+	return after[0].cpu - before[0].cpu, last - first, nil
 }
 
 // dial is the CPU of a bare connection on the node, at the same rate.
