@@ -67,7 +67,7 @@ func measureCanary(t *testing.T, w *world) {
 	if _, err := w.await(ctx, 2*turns*canaryInterval, followed(first, turns)); err != nil {
 		t.Fatalf("%v\n%s", err, w.describe(ctx))
 	}
-	if got, most := w.sliceWrites(t)-writes, time.Since(began).Seconds()/canaryInterval.Seconds()+1; got < turns || got > most {
+	if got, most := w.sliceWrites(t)-writes, time.Since(began).Seconds()/canaryInterval.Seconds()+1; got < turns-1 || got > most { // one may have come between two looks
 		t.Errorf("%g writes of EndpointSlices in %s, want one every %s", got, time.Since(began), canaryInterval)
 	} else {
 		t.Logf("%g writes of EndpointSlices in %.1fs, by the API server's count", got, time.Since(began).Seconds())
@@ -83,8 +83,9 @@ func measureCanary(t *testing.T, w *world) {
 		if ours.mean() <= 0 || ours.mean() > 5 {
 			t.Errorf("%s: %gs", n, ours.mean())
 		}
-		// A rule counts before its sync ends; asking takes up to two gaps of 25 ms.
-		if its.count == 0 || ours.mean() > its.mean()+.2 {
+		// A rule counts before its sync ends; asking takes up to two gaps of 25 ms, and
+		// more on a busy machine.
+		if its.count == 0 || ours.mean() > its.mean()+1 {
 			t.Errorf("%s: kube-proxy says %gs of %d, the VIP %gs", n, its.mean(), its.count, ours.mean())
 		}
 	}
