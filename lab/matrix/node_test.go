@@ -65,7 +65,7 @@ func startNodes(t *testing.T, name, mode string) *world {
 		t.Fatal(err)
 	}
 	w.urls = []string{"http://" + w.Listen["n1"], "http://" + w.Listen["n2"]}
-	if _, err := w.await(ctx, 30*time.Second, func(s state) string { return s.notSilent(2) }); err != nil {
+	if _, err := w.await(ctx, namedWithin, func(s state) string { return s.notSilent(2) }); err != nil {
 		t.Fatalf("%v\n%s", err, w.describe(ctx))
 	}
 	return w

@@ -78,7 +78,7 @@ func (w *world) install(t *testing.T) {
 			t.Errorf("the exporter did not end cleanly: %s %v\n%s", exit, err, log)
 		}
 	})
-	if _, err := w.await(ctx, 30*time.Second, func(s state) string { return s.notSilent(2) }); err != nil {
+	if _, err := w.await(ctx, namedWithin, func(s state) string { return s.notSilent(2) }); err != nil {
 		t.Fatal(err)
 	}
 	client, err := w.Client()
