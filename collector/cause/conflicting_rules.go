@@ -47,7 +47,14 @@ var conflictingRules = Cause{
 		default:
 			return inactive()
 		}
-		return active(w.Since, Finding{"other_mode", []string{fmt.Sprintf("kube-proxy runs in mode %s, and %s take effect in the kernel", s.Running.Mode, left)}})
+		since := w.Since
+		if p := s.Local.Proxy; p != nil && p.began().After(since) {
+			since = p.began() // of another mode, and it cleans up as it starts
+		}
+		if s.Now.Sub(since) < settling {
+			return inactive()
+		}
+		return active(since, Finding{"other_mode", []string{fmt.Sprintf("kube-proxy runs in mode %s, and %s take effect in the kernel", s.Running.Mode, left)}})
 	},
 }
 

@@ -11,6 +11,15 @@ import (
 // pkg/kubelet/pleg). A network plugin that is not ready is not the runtime.
 var runtimeDown = regexp.MustCompile(`container runtime is down|PLEG is not healthy|[Cc]ontainer runtime (is )?(not responding|unreachable|status check)|containerd\.sock|crio\.sock`)
 
+// What a kubelet says that has just begun and has not asked the runtime yet.
+const runtimeUnasked = "status check may not have completed yet"
+
+// saysRuntimeDown is whether a node that is not Ready says so of its runtime.
+func saysRuntimeDown(ready *Condition, now time.Time) bool {
+	return ready != nil && ready.Status == "False" && runtimeDown.MatchString(ready.Message) &&
+		(now.Sub(ready.Since) >= settling || !strings.Contains(ready.Message, runtimeUnasked))
+}
+
 // The kubelet's waiting reasons for a container that the runtime cannot make.
 var createReasons = map[string]bool{"CreateContainerError": true, "RunContainerError": true, "CreateContainerConfigError": true, "PostStartHookError": true}
 
@@ -30,7 +39,7 @@ var containerRuntime = Cause{
 		if s.Node == nil && s.Pods == nil {
 			return unknown("the Node object and the kube-proxy pods")
 		}
-		if s.Node != nil && s.Node.Ready != nil && s.Node.Ready.Status == "False" && runtimeDown.MatchString(s.Node.Ready.Message) {
+		if s.Node != nil && saysRuntimeDown(s.Node.Ready, s.Now) {
 			return active(s.Node.Ready.Since, Finding{"down", []string{describeCondition(s.Node.Ready)}})
 		}
 		if s.Pods == nil {

@@ -15,6 +15,12 @@ func TestContainerRuntime(t *testing.T) {
 		{"a network plugin that is not ready", func(s *Snapshot) {
 			s.Node.Ready.Status, s.Node.Ready.Message = "False", "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady message:Network plugin returns error: cni plugin not initialized"
 		}, Inactive, ""},
+		{"a kubelet that has just begun", func(s *Snapshot) {
+			*s.Node.Ready = Condition{Type: "Ready", Status: "False", Message: "container runtime status check may not have completed yet", Since: now.Add(-settling + 1)}
+		}, Inactive, ""},
+		{"a kubelet whose runtime has not answered yet", func(s *Snapshot) {
+			*s.Node.Ready = Condition{Type: "Ready", Status: "False", Message: "container runtime status check may not have completed yet", Since: now.Add(-settling)}
+		}, Active, "down"},
 		{"a word of a time when the node was not Ready", func(s *Snapshot) { s.Node.Ready.Message = "container runtime is down" }, Inactive, ""},
 		{"a reboot", loop(1, 0), Inactive, ""},
 		{"twice", loop(sandboxChanges, 0), Active, "sandbox_loop"},

@@ -253,6 +253,12 @@ func TestNodeBoundaries(t *testing.T) {
 		{"no rules at all", func(s *Snapshot) { s.Local.Rules.NFTables = false }, Inactive, ""},
 		{"mode iptables by the legacy tables", func(s *Snapshot) { s.Running.Mode, *s.Local.Rules = "iptables", RuleWorlds{Legacy: true} }, Inactive, ""},
 		{"mode ipvs by iptables", func(s *Snapshot) { s.Running.Mode, *s.Local.Rules = "ipvs", RuleWorlds{IPTables: true} }, Inactive, ""},
+		{"kube-proxy was moved to another mode a moment ago", func(s *Snapshot) {
+			s.Local.Rules.IPTables, s.Local.Proxy.Started = true, now.Add(-settling+1)
+		}, Inactive, ""},
+		{"it was, and has not cleaned up", func(s *Snapshot) {
+			s.Local.Rules.IPTables, s.Local.Proxy.Started = true, now.Add(-settling)
+		}, Active, "other_mode"},
 		{"mode iptables, and the table of the other", func(s *Snapshot) { s.Running.Mode = "iptables" }, Active, "other_mode"},
 		{"nobody knows the mode", func(s *Snapshot) { s.Running = nil }, Unknown, ""},
 		{"nobody looked", func(s *Snapshot) { s.Local.Rules = nil }, Unknown, ""},

@@ -187,7 +187,7 @@ var nodeFaults = []Fault{
 	kubeletThreshold("pid-pressure", "pid", "pid.available: 99.99%"),
 	{
 		Name: "evicted", Breaks: "the pod has no priority, and the kubelet evicts what has none for want of memory",
-		Cause: "evicted", Detail: "memory", Beside: []string{"node_pressure"},
+		Cause: "evicted", Detail: "memory", Beside: []string{"node_pressure", "node_not_ready"},
 		inject: func(ctx context.Context, t *target) error {
 			if err := editPodSpec(func(s *corev1.PodSpec) { s.PriorityClassName, s.Priority = "", nil })(ctx, t); err != nil {
 				return err
@@ -245,6 +245,7 @@ func kubeletThreshold(fault, detail, threshold string) Fault {
 	return Fault{
 		Name: fault, Breaks: "the kubelet's threshold for " + threshold + " is crossed",
 		Cause: "node_pressure", Detail: detail,
+		Beside: []string{"node_not_ready"}, // for a moment, of a kubelet that is started anew on a busy machine
 		inject: func(_ context.Context, t *target) error {
 			return configureKubelet(t, func(c string) string { return c + added })
 		},
