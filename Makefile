@@ -54,7 +54,7 @@ mixin: tools/bin/promtool
 # The lab's own tests, then the matrix: real faults, real verdicts. One package
 # at a time: the first looks for anything that a lab left on this machine.
 test-lab: image lab-build
-	cd lab && go test -count=1 -p 1 -parallel 8 -timeout 50m -v ./... 2>&1 | grep --line-buffered -v '\[no test files\]' | awk -f ../tools/failures.awk
+	cd lab && go test -count=1 -p 1 -parallel 6 -timeout 60m -v ./... 2>&1 | grep --line-buffered -v '\[no test files\]' | awk -f ../tools/failures.awk
 
 # The mixin for the demo: every alert waits 5s, and so do upstream's.
 .mixin-out/demo.yaml: $(shell find mixin -name '*.libsonnet')
