@@ -16,7 +16,7 @@ KUBE_LDFLAGS := -s -w -X k8s.io/component-base/version.gitVersion=$(KUBE_VERSION
 	-X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=37
 export CGO_ENABLED ?= 0
 
-.PHONY: build image mixin test test-unit test-lab lab-build lab-up lab-down demo bench lint fmt clean
+.PHONY: build image mixin mixin-update mixin-record test test-unit test-lab lab-build lab-up lab-down demo bench lint fmt clean
 
 build:
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/kproxy-exporter ./cmd/kproxy-exporter
@@ -32,7 +32,7 @@ image: build tools/bin/image
 test: lint test-unit mixin test-lab
 
 test-unit:
-	@test -z "$$(gofmt -l cmd collector lab tools | tee /dev/stderr)"
+	@test -z "$$(gofmt -l cmd collector lab mixin prober tools | tee /dev/stderr)"
 	go vet ./... && cd lab && go vet ./...
 	command -v gcc >/dev/null || { apt-get update -q && apt-get install -q -y --no-install-recommends gcc libc6-dev; } # for -race
 	CGO_ENABLED=1 go test -race -count=1 ./...
@@ -43,32 +43,41 @@ MIXIN := $(CURDIR)/mixin
 tools/bin/promtool:
 	tools/prometheus.sh $(CURDIR)/tools/bin
 
-# Renders the mixin with the selector of the tests, checks and tests it.
+# The mixin: its form, that what is committed is what it renders, promtool's
+# tests, and those with Prometheus' and Alertmanager's own engines.
 mixin: tools/bin/promtool
-	$(JSONNET) jsonnetfmt --test -n 2 --max-blank-lines 2 --string-style s --comment-style s $$(find $(MIXIN) -name '*.libsonnet')
-	mkdir -p .mixin-out
-	$(JSONNET) jsonnet -J $(MIXIN) -e 'std.manifestYamlDoc(((import "mixin.libsonnet") + { _config+:: { kproxySelector: "job=\"kproxy-exporter\"", clusterLabel: "" } }).prometheusAlerts)' -S >$(CURDIR)/.mixin-out/alerts.yaml
-	tools/bin/promtool check rules --lint=all --lint-fatal .mixin-out/alerts.yaml
-	tools/bin/promtool test rules mixin/tests/*.yaml
+	$(JSONNET) jsonnetfmt --test -n 2 --max-blank-lines 2 --string-style s --comment-style s $$(find $(MIXIN) -name '*.libsonnet' -o -name '*.jsonnet')
+	tools/bin/promtool check rules --lint=all --lint-fatal mixin/rendered/alerts.yaml mixin/rendered/rules.yaml
+	tools/bin/promtool test rules mixin/tests/*.yaml mixin/tests/other/*.yaml
+	cd mixin/tests && go vet . && go test -count=1 -timeout 20m .
+
+# Writes what is generated: what the mixin renders, then what faults lead to.
+mixin-update:
+	cd mixin/tests && go test -count=1 -run TestRenderedIsFresh . -update && go test -count=1 -run TestFaults . -update
+
+# What the mixin's tests replay, from the lab: an hour, where nothing else runs.
+mixin-record: image lab-build .mixin-out/hasty
+	cd lab && KPROXY_LAB_RECORD=$(MIXIN)/tests/recorded go test -count=1 -parallel 4 -timeout 90m -v -run 'TestNotifications|TestRecordHealthy' ./matrix
+
+# The mixin for the lab: all its times pass 30 times faster.
+.mixin-out/hasty: $(shell find mixin -name '*sonnet')
+	tools/prometheus.sh lab/bin
+	$(JSONNET) jsonnet -J $(MIXIN) -S -c -m $(CURDIR)/$@ -V haste=30 $(MIXIN)/hasty.jsonnet
+	touch $@
 
 # The lab's own tests, then the matrix: real faults, real verdicts. One package
 # at a time: the first looks for anything that a lab left on this machine.
-test-lab: image lab-build
+test-lab: image lab-build .mixin-out/hasty
 	cd lab && go test -count=1 -p 1 -parallel 6 -timeout 60m -v ./... 2>&1 | grep --line-buffered -v '\[no test files\]' | awk -f ../tools/failures.awk
 
-# The mixin for the demo: every alert waits 5s, and so do upstream's.
-.mixin-out/demo.yaml: $(shell find mixin -name '*.libsonnet')
-	mkdir -p .mixin-out
-	$(JSONNET) jsonnet -J $(MIXIN) -e 'std.manifestYamlDoc(((import "mixin.libsonnet") + { _config+:: { kproxySelector: "job=\"kproxy-exporter\"", clusterLabel: "", forAll: "5s", window: "10s" } }).prometheusAlerts)' -S >$(CURDIR)/$@
-
-demo: image lab-build .mixin-out/demo.yaml
-	tools/prometheus.sh lab/bin
+demo: image lab-build .mixin-out/hasty
 	lab/bin/kproxy-lab --lab .lab-demo down
-	lab/bin/kproxy-lab --lab .lab-demo demo --rules .mixin-out/demo.yaml
+	lab/bin/kproxy-lab --lab .lab-demo demo --rules .mixin-out/hasty/rules.json
 
-# What it costs: the node role idle, a probe beside a bare connection, and the
-# cluster role beside kube-state-metrics on the same cluster.
+# What it costs: the rules on 5,000 nodes, the node role idle, a probe beside a
+# bare connection, and the cluster role beside kube-state-metrics on the same cluster.
 bench: image lab-build
+	cd mixin/tests && go test -run '^$$' -bench . -benchtime 5x .
 	cd tools/kube-state-metrics && go build -o ../../lab/bin/kube-state-metrics k8s.io/kube-state-metrics/v2
 	lab/bin/kproxy-lab --lab .lab-bench down
 	lab/bin/kproxy-lab --lab .lab-bench bench
@@ -95,7 +104,7 @@ lint: tools/bin/golangci-lint
 	cd lab && ../tools/bin/golangci-lint run --config ../.golangci.yml ./...
 
 fmt:
-	gofmt -w cmd collector lab tools
+	gofmt -w cmd collector lab mixin prober tools
 
 clean:
 	rm -rf bin lab/bin tools/bin

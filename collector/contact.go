@@ -69,6 +69,14 @@ func (c *contact) succeeded(took time.Duration) {
 	}
 }
 
+// forgive forgets that the last try failed: what it was for is not wanted any
+// more.
+func (c *contact) forgive() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.failing, c.lastError = time.Time{}, ""
+}
+
 // failed notes an error and logs it when it is news. A version that is too old
 // is no failure: the reader lists anew.
 func (c *contact) failed(err error) {

@@ -55,6 +55,8 @@ type logReader struct {
 	// when they were asked for.
 	running      map[string]cause.Log
 	runningAsked map[string]time.Time
+	// lacking are the pods whose log could not be read and is still wanted.
+	lacking map[string]bool
 }
 
 func newLogReader(api API, logger log.Logger) *logReader {
@@ -65,6 +67,7 @@ func newLogReader(api API, logger log.Logger) *logReader {
 			workqueue.NewTypedItemExponentialFailureRateLimiter[logRequest](500*time.Millisecond, 10*time.Second)),
 		asked: map[string]string{}, logs: map[string]cause.Log{},
 		running: map[string]cause.Log{}, runningAsked: map[string]time.Time{},
+		lacking: map[string]bool{},
 	}
 }
 
@@ -77,6 +80,7 @@ func (l *logReader) podChanged(previous, current *podRow) {
 		delete(l.logs, previous.uid)
 		delete(l.running, previous.uid)
 		delete(l.runningAsked, previous.uid)
+		l.spare(previous.uid)
 	}
 	if current == nil {
 		return
@@ -115,6 +119,7 @@ func (l *logReader) review(r *podRow, unwell bool, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !unwell {
+		l.spare(r.uid)
 		delete(l.running, r.uid)
 		delete(l.runningAsked, r.uid)
 		return
@@ -124,6 +129,30 @@ func (l *logReader) review(r *podRow, unwell bool, now time.Time) {
 	}
 	l.runningAsked[r.uid] = now
 	l.queue.Add(logRequest{r.uid, r.namespace, r.status.Name, r.container, "", false, true})
+}
+
+// spare notes that the log of a pod is not wanted any more. What could not be
+// read is no failure then: nobody will ask for it again. The caller holds mu.
+func (l *logReader) spare(uid string) {
+	if !l.lacking[uid] {
+		return
+	}
+	delete(l.lacking, uid)
+	if len(l.lacking) == 0 {
+		l.contact.forgive()
+	}
+}
+
+// failed notes that a log could not be read, if its pod is still there.
+func (l *logReader) failed(r *logRequest, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, ended := l.asked[r.uid]
+	_, running := l.runningAsked[r.uid]
+	if ended || running {
+		l.lacking[r.uid] = true
+		l.contact.failed(err)
+	}
 }
 
 // run works until the context ends.
@@ -171,7 +200,7 @@ func (l *logReader) handle(ctx context.Context, r logRequest) {
 		if gone {
 			l.contact.succeeded(time.Since(began))
 		} else {
-			l.contact.failed(err)
+			l.failed(&r, err)
 		}
 		if !gone && !apierrors.IsForbidden(err) && l.queue.NumRequeues(r) < logTries {
 			l.queue.AddRateLimited(r)
@@ -182,6 +211,9 @@ func (l *logReader) handle(ctx context.Context, r logRequest) {
 	l.queue.Forget(r)
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if out.Error == "" {
+		delete(l.lacking, r.uid)
+	}
 	if _, here := l.runningAsked[r.uid]; here && r.current {
 		l.running[r.uid] = out
 	}

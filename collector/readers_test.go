@@ -1,10 +1,14 @@
 package collector
 
 import (
+	"context"
+	"errors"
+	"io"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/go-kit/log"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -105,6 +109,48 @@ func TestLogOfARunningContainer(t *testing.T) {
 			t.Error("it is well, and its old words are kept")
 		}
 	})
+}
+
+// A log that could not be read is a failure for as long as somebody wants it:
+// until its pod is well, or gone.
+func TestLogThatIsNotWantedAnyMore(t *testing.T) {
+	one, other := &podRow{uid: "one"}, &podRow{uid: "other"}
+	for name, end := range map[string]func(*logReader, *podRow){
+		"well": func(l *logReader, r *podRow) { l.review(r, false, time.Now()) },
+		"gone": func(l *logReader, r *podRow) { l.podChanged(r, nil) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLogReader(refusingLogs{}, log.NewNopLogger())
+			failing := func() bool { return l.contact.state(time.Now(), time.Minute).failed }
+			for _, r := range []*podRow{one, other} {
+				l.review(r, true, time.Now())
+				request, _ := l.queue.Get()
+				l.handle(t.Context(), request)
+				if !failing() {
+					t.Error("it failed and does not say so")
+				}
+			}
+			end(l, one)
+			if !failing() {
+				t.Error("the other's log is still wanted")
+			}
+			end(l, other)
+			if failing() {
+				t.Error("nobody wants a log, and the reader still fails")
+			}
+			l.handle(t.Context(), logRequest{uid: "other", current: true}) // it was on its way
+			if failing() {
+				t.Error("the log of a pod that is gone is a failure")
+			}
+		})
+	}
+}
+
+// refusingLogs cannot read logs.
+type refusingLogs struct{ API }
+
+func (refusingLogs) Log(context.Context, string, string, *corev1.PodLogOptions) (io.ReadCloser, error) {
+	return nil, errors.New("connection refused")
 }
 
 func TestLostLog(t *testing.T) {

@@ -69,6 +69,15 @@ func Find(name string) (*Fault, error) {
 // Applies is whether the fault is one in this mode.
 func (f *Fault) Applies(mode string) bool { return len(f.Modes) == 0 || slices.Contains(f.Modes, mode) }
 
+// Verdict is "cause/detail" that must be said of the node, by whichever role
+// sees it; those that both see have the same name in both.
+func (f *Fault) Verdict() string {
+	if f.Cause != "" {
+		return f.Cause + "/" + f.Detail
+	}
+	return f.OnNode
+}
+
 func newTarget(c *cluster.Cluster, node string) (*target, error) {
 	client, err := c.Client()
 	if err != nil {

@@ -1,5 +1,6 @@
 {
   name: 'unexplained',
+  alert: 'KubeProxyDownUnknownCause',
   owner: 'platform',
   severity: 'warning',
   'for': '10m',

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"maps"
 	"net/http"
 	"strconv"
 
@@ -10,7 +11,16 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/kproxy-exporter/kproxy-exporter/lab/monitoring"
 )
+
+// inboxCommand receives what Alertmanager sends.
+func inboxCommand(app *kingpin.Application, _ *string) (string, func() error) {
+	cmd := app.Command("inbox", "Receive Alertmanager's webhooks (the matrix runs it).").Hidden()
+	listen := cmd.Flag("listen", "Address to listen on.").Required().String()
+	return cmd.FullCommand(), func() error { return monitoring.ServeInbox(*listen) }
+}
 
 // targetGroup is one entry of Prometheus' HTTP service discovery.
 type targetGroup struct {
@@ -42,9 +52,7 @@ func discoveryCommand(app *kingpin.Application, _ *string) (string, func() error
 			}
 			groups := []targetGroup{}
 			for i := range pods.Items {
-				if g, ok := target(&pods.Items[i]); ok {
-					groups = append(groups, g)
-				}
+				groups = append(groups, targets(&pods.Items[i])...)
 			}
 			w.Header().Set("Content-Type", "application/json")
 			_ = json.NewEncoder(w).Encode(groups)
@@ -53,26 +61,32 @@ func discoveryCommand(app *kingpin.Application, _ *string) (string, func() error
 	}
 }
 
-// target is a pod as a target; one without an address is none.
-func target(p *corev1.Pod) (targetGroup, bool) {
+// targets is a pod as Prometheus finds it: a target for each port that it
+// declares, or one without a port; none without an address.
+func targets(p *corev1.Pod) []targetGroup {
 	if p.Status.PodIP == "" {
-		return targetGroup{}, false
+		return nil
 	}
-	g := targetGroup{Targets: []string{p.Status.PodIP}, Labels: map[string]string{
+	labels := map[string]string{
 		"__meta_kubernetes_pod_ip": p.Status.PodIP, "__meta_kubernetes_pod_phase": string(p.Status.Phase),
 		"__meta_kubernetes_pod_node_name": p.Spec.NodeName, "__meta_kubernetes_pod_label_k8s_app": p.Labels["k8s-app"],
 		"__meta_kubernetes_pod_ready": "unknown",
-	}}
+	}
 	for _, c := range p.Status.Conditions {
 		if c.Type == corev1.PodReady {
-			g.Labels["__meta_kubernetes_pod_ready"] = map[bool]string{true: "true", false: "false"}[c.Status == corev1.ConditionTrue]
+			labels["__meta_kubernetes_pod_ready"] = map[bool]string{true: "true", false: "false"}[c.Status == corev1.ConditionTrue]
 		}
 	}
+	var out []targetGroup
 	for _, c := range p.Spec.Containers {
 		for _, port := range c.Ports {
-			g.Targets[0] = p.Status.PodIP + ":" + strconv.Itoa(int(port.ContainerPort))
-			g.Labels["__meta_kubernetes_pod_container_port_name"] = port.Name
+			one := maps.Clone(labels)
+			one["__meta_kubernetes_pod_container_port_name"] = port.Name
+			out = append(out, targetGroup{[]string{p.Status.PodIP + ":" + strconv.Itoa(int(port.ContainerPort))}, one})
 		}
 	}
-	return g, true
+	if out == nil {
+		out = []targetGroup{{[]string{p.Status.PodIP}, labels}}
+	}
+	return out
 }
