@@ -13,8 +13,8 @@ function(d)
            'none',
            [[null, 'green'], [1, 'orange'], [vip.windows[0].factor, 'red']],
            { decimals: 1 }),
-    g.timeseries('Error budget left', 'What is left of the failures that %d days allow, counted in the last %d days.' % [vip.days, vip.days], 8, 8, [
-      ['1 - (sum(sum_over_time(%s[%dd])) / sum(sum_over_time(%s[%dd]))) / %.5f' % [d.recorded('cluster:kproxy_probe_vip_failures:increase5m'), vip.days, d.recorded('cluster:kproxy_probe_vip_attempts:increase5m'), vip.days, 1 - vip.target], 'left'],
+    g.timeseries('Error budget left', 'What is left of the failures that %d days allow, counted in the last %d days; no lower than -100%%.' % [vip.days, vip.days], 8, 8, [
+      ['clamp_min(1 - (sum(sum_over_time(%s[%dd])) / sum(sum_over_time(%s[%dd]))) / %.5f, -1)' % [d.recorded('cluster:kproxy_probe_vip_failures:increase5m'), vip.days, d.recorded('cluster:kproxy_probe_vip_attempts:increase5m'), vip.days, 1 - vip.target], 'left'],
     ], 'percentunit', { max: 1 }),
     g.timeseries('Probes by result', "Attempts by Services' addresses, each over a new connection.", 8, 8, [
       ['sum by (result) (rate(kproxy_probes_total{%s}[%s])) > 0' % [d.sel('path="vip"'), d.interval], '{{result}}'],

@@ -40,7 +40,7 @@ local letters = std.stringChars('ABCDEFGHIJKLMNOPQRSTUVWXYZ');
 
   // Bars, the longest first.
   bars(title, description, w, h, expr, legend, unit, steps, more={}):: panel('bargauge', title, description, w, h) + self.withTargets([target(expr, legend, { instant: true, range: false })]) + {
-    options: { reduceOptions: { calcs: ['lastNotNull'] }, orientation: 'horizontal', displayMode: 'basic', showUnfilled: true, valueMode: 'color' },
+    options: { reduceOptions: { calcs: ['lastNotNull'] }, orientation: 'horizontal', displayMode: 'basic', showUnfilled: true, valueMode: 'color', sizing: 'manual', minVizHeight: 16, maxVizHeight: 36, namePlacement: 'left', text: { titleSize: 14, valueSize: 16 } },
     fieldConfig: { defaults: { unit: unit, min: 0, thresholds: $.steps(steps), color: { mode: 'thresholds' } } + more, overrides: [] },
   },
 
@@ -48,10 +48,16 @@ local letters = std.stringChars('ABCDEFGHIJKLMNOPQRSTUVWXYZ');
   // labels that are not among them are hidden.
   table(title, description, w, h, expr, columns, hidden=[], value=null):: panel('table', title, description, w, h) + self.withTargets([target(expr, '', { instant: true, range: false, format: 'table' })]) + {
     options: { showHeader: true, cellHeight: 'sm' },
+    transformations: [{
+      id: 'organize',
+      options: {
+        excludeByName: { [name]: true for name in ['Time'] + hidden + (if value == null then ['Value'] else []) },
+        indexByName: { [columns[i][0]]: i for i in std.range(0, std.length(columns) - 1) } + { Value: std.length(columns) },
+      },
+    }],
     fieldConfig: {
       defaults: { unit: 'string', custom: { align: 'left', filterable: true } },
       overrides: [$.column(c[0], c[1], c[2]) for c in columns] +
-                 [$.column(name, name, { 'custom.hidden': true }) for name in ['Time'] + hidden + (if value == null then ['Value'] else [])] +
                  (if value == null then [] else [$.column('Value', value[0], value[1])]),
     },
   },

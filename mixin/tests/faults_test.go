@@ -112,7 +112,7 @@ func (in *incident) note(l labels.Labels, after time.Duration, lasts bool) {
 		return
 	}
 	c, node := l.Get("kube_proxy_cause"), l.Get("node")
-	right := c == in.cause && (l.Get("detail") == in.detail || node == "") && (in.everywhere || node == broken)
+	right := c == in.cause && (in.everywhere || node == broken) // another detail of it may show first
 	if !right && !slices.Contains(strings.Fields(in.head["beside"]), c) {
 		in.wrong[fmt.Sprintf("%s %s %s/%s fires", name, node, c, l.Get("detail"))] = true
 	}
