@@ -68,7 +68,7 @@ mixin-record: image lab-build .mixin-out/hasty
 # The lab's own tests, then the matrix: real faults, real verdicts. One package
 # at a time: the first looks for anything that a lab left on this machine.
 test-lab: image lab-build .mixin-out/hasty
-	cd lab && go test -count=1 -p 1 -parallel 6 -timeout 60m -v ./... 2>&1 | grep --line-buffered -v '\[no test files\]' | awk -f ../tools/failures.awk
+	cd lab && go test -count=1 -p 1 -parallel 4 -timeout 80m -v ./... 2>&1 | grep --line-buffered -v '\[no test files\]' | awk -f ../tools/failures.awk
 
 demo: image lab-build .mixin-out/hasty
 	lab/bin/kproxy-lab --lab .lab-demo down

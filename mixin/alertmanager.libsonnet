@@ -24,10 +24,9 @@
       inhibit(node + [named], ['alertname="KubeProxyInstanceUnreachable"', 'component!="kube-proxy"'], [cluster, 'node']),
       // Many nodes with one cause are one incident.
       inhibit(ours + ['alertname="KubeProxyMassCause"'], node + [named], [cluster, 'kube_proxy_cause']),
-      inhibit(ours + ['alertname="KubeProxyMassCause"'], ['alertname="KubeProxyDownClusterWide"'], [cluster]),
       // A node that is gone has alerts of its own; that it cannot reach the API
-      // server only it can say.
-      inhibit(['alertname=~"KubeNodeNotReady|KubeNodeUnreachable"'], node + ['kube_proxy_cause!="api_unreachable"'], [cluster, 'node']),
+      // server only it can say, and a page stays one.
+      inhibit(['alertname=~"KubeNodeNotReady|KubeNodeUnreachable"'], node + ['kube_proxy_cause!="api_unreachable"', 'severity!="critical"'], [cluster, 'node']),
       // A page that names the cause is better than one that names the symptom.
       inhibit(node + [named, 'severity="critical"'], node + ['alertname="KubeProxyNodeVIPFailing"'], [cluster, 'node']),
     ],

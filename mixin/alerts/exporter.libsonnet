@@ -56,7 +56,8 @@ function(c, alert)
          // label node, or by an instance that is called as the node is.
          kproxy('KubeProxyScrapeFailing', {
            local down = 'up{%s' % c.kubeProxySelector,
-           expr: 'group by (%(node)s) (%(down)s, node!=""} == 0 or label_replace(%(down)s, node=""} == 0, "node", "$1", "instance", "(.+)"))\nand on (%(node)s) node:kproxy_expected:bool\nunless on (%(node)s) node:kproxy_verdict:primary\nunless on (%(node)s) node:kproxy_down:bool' % { node: q.node, down: down },
+           local works = '(min by (%s) (last_over_time(kproxy_healthy{%s}[%s])) == 1)' % [q.node, q.sel, q.window],
+           expr: 'group by (%(node)s) (%(down)s, node!=""} == 0 or label_replace(%(down)s, node=""} == 0, "node", "$1", "instance", "(.+)"))\nand on (%(node)s) node:kproxy_expected:bool\nunless on (%(node)s) node:kproxy_verdict:primary\nand on (%(node)s) %(works)s' % { node: q.node, down: down, works: works },
            'for': c.scrapeFailingFor,
            severity: 'info',
            cause: 'metrics_unreachable',
@@ -66,7 +67,7 @@ function(c, alert)
            description: 'kube-proxy on node {{ $labels.node }} works by all that is known, its ports answer the exporter, and Prometheus gets no metrics from it: look at what lies between them, and at the scrape configuration.',
          }),
          kproxy('KubeProxyNotScraped', {
-           expr: 'cluster:kproxy_expected:count > 0\nunless on (%(cluster)s) node_cause:kproxy_primary_cause:last{cause!="metrics_unreachable"}\nunless on (%(cluster)s) group by (%(cluster)s) (up{%(proxy)s} == 1)' % { cluster: q.cluster, proxy: c.kubeProxySelector },
+           expr: 'cluster:kproxy_expected:count\n== on (%(cluster)s)\ncount by (%(cluster)s) (node:kproxy_expected:bool and on (%(node)s) (min by (%(node)s) (last_over_time(kproxy_healthy{%(sel)s}[%(window)s])) == 1))\nunless on (%(cluster)s) node_cause:kproxy_primary_cause:last{cause!="metrics_unreachable"}\nunless on (%(cluster)s) group by (%(cluster)s) (up{%(proxy)s} == 1)' % { cluster: q.cluster, node: q.node, sel: q.sel, window: q.window, proxy: c.kubeProxySelector },
            // Sooner than the generic alerts, which it silences.
            silences: true,
            'for': '10m',

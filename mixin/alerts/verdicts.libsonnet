@@ -28,14 +28,17 @@ function(c)
       record: 'node:kproxy_down:bool',
       // Not well by one role's word, and by no role's well by itself: no cause is
       // known then.
-      expr: 'group by (%(node)s) (%(healthy)s == 0)\nunless on (%(node)s) node:kproxy_verdict:primary' % {
+      expr: 'group by (%(node)s) (%(healthy)s == 0)\nunless on (%(node)s) node:kproxy_verdict:primary\nunless on (%(node)s) kproxy_expected{%(sel)s} == 0' % {
         node: q.node,
+        sel: q.sel,
         healthy: 'min by (%s) (last_over_time(kproxy_healthy{%s}[%s]))' % [q.node, q.sel, q.window],
       },
     },
     {
+      // A node remembers its kube-proxy for a while; who sees the whole knows when
+      // none is expected any more.
       record: 'node:kproxy_expected:bool',
-      expr: '%s == 1' % q.last('kproxy_expected'),
+      expr: '%s == 1\nunless on (%s) kproxy_expected{%s} == 0' % [q.last('kproxy_expected'), q.node, q.sel],
     },
     {
       record: 'cluster:kproxy_expected:count',
