@@ -56,21 +56,23 @@ mixin-update:
 	cd mixin/tests && go test -count=1 -run TestRenderedIsFresh . -update && go test -count=1 -run TestFaults . -update
 
 # What the mixin's tests replay, from the lab: an hour, where nothing else runs.
-mixin-record: image lab-build .mixin-out/hasty
+mixin-record: image lab-build lab/bin/alertmanager .mixin-out/hasty
 	cd lab && KPROXY_LAB_RECORD=$(MIXIN)/tests/recorded go test -count=1 -parallel 4 -timeout 90m -v -run 'TestNotifications|TestRecordHealthy' ./matrix
+
+lab/bin/alertmanager:
+	tools/prometheus.sh lab/bin
 
 # The mixin for the lab: all its times pass 30 times faster.
 .mixin-out/hasty: $(shell find mixin -name '*sonnet')
-	tools/prometheus.sh lab/bin
 	$(JSONNET) jsonnet -J $(MIXIN) -S -c -m $(CURDIR)/$@ -V haste=30 $(MIXIN)/hasty.jsonnet
 	touch $@
 
 # The lab's own tests, then the matrix: real faults, real verdicts. One package
 # at a time: the first looks for anything that a lab left on this machine.
-test-lab: image lab-build .mixin-out/hasty
+test-lab: image lab-build lab/bin/alertmanager .mixin-out/hasty
 	cd lab && go test -count=1 -p 1 -parallel 4 -timeout 80m -v ./... 2>&1 | grep --line-buffered -v '\[no test files\]' | awk -f ../tools/failures.awk
 
-demo: image lab-build .mixin-out/hasty
+demo: image lab-build lab/bin/alertmanager .mixin-out/hasty
 	lab/bin/kproxy-lab --lab .lab-demo down
 	lab/bin/kproxy-lab --lab .lab-demo demo --rules .mixin-out/hasty/rules.json
 
@@ -107,4 +109,4 @@ fmt:
 	gofmt -w cmd collector lab mixin prober tools
 
 clean:
-	rm -rf bin lab/bin tools/bin
+	rm -rf bin lab/bin tools/bin .mixin-out

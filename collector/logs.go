@@ -57,6 +57,8 @@ type logReader struct {
 	runningAsked map[string]time.Time
 	// lacking are the pods whose log could not be read and is still wanted.
 	lacking map[string]bool
+	// refused says that the API server gives no log at all, wanted or not.
+	refused bool
 }
 
 func newLogReader(api API, logger log.Logger) *logReader {
@@ -138,9 +140,18 @@ func (l *logReader) spare(uid string) {
 		return
 	}
 	delete(l.lacking, uid)
-	if len(l.lacking) == 0 {
+	if len(l.lacking) == 0 && !l.refused {
 		l.contact.forgive()
 	}
+}
+
+// answered notes that the log of a pod was read, or is known to be gone.
+func (l *logReader) answered(uid string, took time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.lacking, uid)
+	l.refused = false
+	l.contact.succeeded(took)
 }
 
 // failed notes that a log could not be read, if its pod is still there.
@@ -149,7 +160,11 @@ func (l *logReader) failed(r *logRequest, err error) {
 	defer l.mu.Unlock()
 	_, ended := l.asked[r.uid]
 	_, running := l.runningAsked[r.uid]
-	if ended || running {
+	switch {
+	case apierrors.IsForbidden(err), apierrors.IsUnauthorized(err):
+		l.refused = true
+		l.contact.failed(err)
+	case ended, running:
 		l.lacking[r.uid] = true
 		l.contact.failed(err)
 	}
@@ -183,14 +198,14 @@ func (l *logReader) handle(ctx context.Context, r logRequest) {
 	case ctx.Err() != nil:
 		return
 	case err == nil && lost(b):
-		l.contact.succeeded(time.Since(began))
+		l.answered(r.uid, time.Since(began))
 		if l.queue.NumRequeues(r) < logTries {
 			l.queue.AddRateLimited(r) // its successor's may be there by then
 			return
 		}
 		out.Error = "the kubelet has no log of it any more"
 	case err == nil:
-		l.contact.succeeded(time.Since(began))
+		l.answered(r.uid, time.Since(began))
 		result := kubelog.Classify(b)
 		out.Class, out.Line, out.At = result.Class, result.Line, result.At
 	default:
@@ -198,7 +213,7 @@ func (l *logReader) handle(ctx context.Context, r logRequest) {
 		// a failure of this reader.
 		gone := apierrors.IsNotFound(err) || apierrors.IsBadRequest(err)
 		if gone {
-			l.contact.succeeded(time.Since(began))
+			l.answered(r.uid, time.Since(began))
 		} else {
 			l.failed(&r, err)
 		}
@@ -211,9 +226,6 @@ func (l *logReader) handle(ctx context.Context, r logRequest) {
 	l.queue.Forget(r)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if out.Error == "" {
-		delete(l.lacking, r.uid)
-	}
 	if _, here := l.runningAsked[r.uid]; here && r.current {
 		l.running[r.uid] = out
 	}

@@ -10,8 +10,10 @@ import (
 
 	"github.com/go-kit/log"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/kubernetes/fake"
 	k8stesting "k8s.io/client-go/testing"
 )
@@ -120,7 +122,7 @@ func TestLogThatIsNotWantedAnyMore(t *testing.T) {
 		"gone": func(l *logReader, r *podRow) { l.podChanged(r, nil) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			l := newLogReader(refusingLogs{}, log.NewNopLogger())
+			l := newLogReader(refusingLogs{err: errors.New("connection refused")}, log.NewNopLogger())
 			failing := func() bool { return l.contact.state(time.Now(), time.Minute).failed }
 			for _, r := range []*podRow{one, other} {
 				l.review(r, true, time.Now())
@@ -146,11 +148,54 @@ func TestLogThatIsNotWantedAnyMore(t *testing.T) {
 	}
 }
 
-// refusingLogs cannot read logs.
-type refusingLogs struct{ API }
+// A right that lacks is a failure whether or not a log is wanted now, until one
+// can be read again.
+func TestLogsThatMayNotBeRead(t *testing.T) {
+	pod := &podRow{uid: "one"}
+	forbidden := apierrors.NewForbidden(schema.GroupResource{Resource: "pods/log"}, "one", nil)
+	l := newLogReader(refusingLogs{err: forbidden}, log.NewNopLogger())
+	failing := func() bool { return l.contact.state(time.Now(), time.Minute).failed }
+	l.review(pod, true, time.Now())
+	request, _ := l.queue.Get()
+	l.handle(t.Context(), request)
+	l.review(pod, false, time.Now())
+	if !failing() {
+		t.Error("a pod that is well gives no rights")
+	}
+	l.api = refusingLogs{err: apierrors.NewNotFound(schema.GroupResource{Resource: "pods"}, "one")}
+	l.handle(t.Context(), request)
+	if failing() {
+		t.Error("the API server answered, and the reader still fails")
+	}
+}
 
-func (refusingLogs) Log(context.Context, string, string, *corev1.PodLogOptions) (io.ReadCloser, error) {
-	return nil, errors.New("connection refused")
+// What failed once and is known to be gone now is no failure that a later one of
+// another pod could leave behind.
+func TestLogThatIsGone(t *testing.T) {
+	gone, other := &podRow{uid: "gone"}, &podRow{uid: "other"}
+	l := newLogReader(refusingLogs{err: errors.New("connection refused")}, log.NewNopLogger())
+	for _, r := range []*podRow{gone, other} {
+		l.review(r, true, time.Now())
+	}
+	l.handle(t.Context(), logRequest{uid: "gone", current: true})
+	l.api = refusingLogs{err: apierrors.NewNotFound(schema.GroupResource{Resource: "pods"}, "gone")}
+	l.handle(t.Context(), logRequest{uid: "gone", current: true})
+	l.api = refusingLogs{err: errors.New("connection refused")}
+	l.handle(t.Context(), logRequest{uid: "other", current: true})
+	l.review(other, false, time.Now())
+	if l.contact.state(time.Now(), time.Minute).failed {
+		t.Error("no log is wanted that cannot be read, and the reader fails")
+	}
+}
+
+// refusingLogs cannot read logs.
+type refusingLogs struct {
+	API
+	err error
+}
+
+func (r refusingLogs) Log(context.Context, string, string, *corev1.PodLogOptions) (io.ReadCloser, error) {
+	return nil, r.err
 }
 
 func TestLostLog(t *testing.T) {

@@ -223,6 +223,10 @@ func (p *Proxy) silent() bool {
 // lastWords is how long before the end of a process it says why it ends.
 const lastWords = time.Minute
 
+// ending is how long a process that is told to end may still be there after it
+// has closed its ports.
+const ending = 5 * time.Second
+
 // says is the log that tells what is wrong with a kube-proxy that is not well;
 // nil if none does.
 func (l *Local) says(s *Snapshot) *Log {
@@ -235,7 +239,10 @@ func (l *Local) says(s *Snapshot) *Log {
 	switch young := !p.began().IsZero() && age < startup; {
 	case p.Ended && !loops && (s.Now.Sub(p.Alive) < startup || l.Log.At.Before(p.Alive.Add(-lastWords))):
 		return nil // it is rolled out anew; or it had gone on after that, and was taken away
-	case p.Ended, localHealth(s) == Inactive:
+	case p.Ended:
+	case p.says(p.Ports.Healthz, PortRefused) && s.Now.Sub(p.Ports.Healthz.Since) < ending:
+		return nil
+	case localHealth(s) == Inactive:
 	case !young, !loops && age < startup/2: // a first try may fail; in a loop it is between two
 		return nil
 	}

@@ -443,6 +443,16 @@ func TestLocalLog(t *testing.T) {
 			s.Local.Proxy.Alive = now.Add(-startup + 1)
 			s.Local.Log = said("api_unreachable/forbidden", startup+5*time.Second)
 		}, ""},
+		"it has closed its ports just now, and is about to end": {func(s *Snapshot) {
+			s.Local.Proxy.Ports.Healthz = noAnswer(10256, PortRefused)
+			s.Local.Proxy.Ports.Healthz.Since = now.Add(-ending + 1)
+			s.Local.Log = said("api_unreachable/forbidden", 3*time.Second)
+		}, ""},
+		"it runs, and its ports are closed for good": {func(s *Snapshot) {
+			s.Local.Proxy.Ports.Healthz = noAnswer(10256, PortRefused)
+			s.Local.Proxy.Ports.Healthz.Since = now.Add(-ending)
+			s.Local.Log = said("api_unreachable/forbidden", 3*time.Second)
+		}, "api_unreachable/forbidden"},
 		"it ended just now, in a loop": {func(s *Snapshot) {
 			ended(s)
 			s.Local.Proxy.Alive = now

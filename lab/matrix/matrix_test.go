@@ -97,12 +97,13 @@ func (w *world) tryFor(t *testing.T, f *fault.Fault, e expectation) (named, sile
 	ctx := t.Context()
 	want := e.verdict
 	name, _, _ := strings.Cut(want, "/")
-	wrong := map[string]bool{}
+	wrong := map[string]string{} // what was said, and everything that was said then
 	watch := func(s state) {
 		for n, causes := range s.active {
 			for _, c := range causes {
-				if c != name && !slices.Contains(e.beside, c) || n != node && !e.everywhere {
-					wrong[fmt.Sprintf("%s was called %s", n, c)] = true
+				what := fmt.Sprintf("%s was called %s", n, c)
+				if _, told := wrong[what]; !told && (c != name && !slices.Contains(e.beside, c) || n != node && !e.everywhere) {
+					wrong[what] = w.describe(ctx)
 				}
 			}
 		}
@@ -135,8 +136,8 @@ func (w *world) tryFor(t *testing.T, f *fault.Fault, e expectation) (named, sile
 	if err != nil {
 		t.Errorf("healed and not silent: %v\n%s", err, w.describe(ctx))
 	}
-	for what := range wrong {
-		t.Error(what)
+	for what, then := range wrong {
+		t.Errorf("%s\n%s", what, then)
 	}
 	return named, silent
 }

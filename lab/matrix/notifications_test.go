@@ -316,7 +316,7 @@ func (in *incident) notified(sent []monitoring.Notification) time.Time {
 
 // judge wants that people were told what it is, once, and nothing else.
 func (in *incident) judge(t *testing.T, sent []monitoring.Notification) {
-	pages, causes := map[string]bool{}, map[string]bool{}
+	pages := map[string]bool{}
 	for i := range sent {
 		n := &sent[i]
 		if n.Status != "firing" {
@@ -333,7 +333,6 @@ func (in *incident) judge(t *testing.T, sent []monitoring.Notification) {
 			if !a.Causal() || a.Status != "firing" {
 				continue
 			}
-			causes[a.Labels["kube_proxy_cause"]] = true
 			if !in.allowed(a) && !in.wanted(a) {
 				in.wrong[a.String()+" was sent to "+n.Receiver] = true
 			}

@@ -63,7 +63,7 @@ func (in *incident) record(t *testing.T, sent []monitoring.Notification) {
 // stay silent is for TestMatrix, TestNodeMatrix and the mixin's own tests.
 func TestRecordHealthy(t *testing.T) {
 	if os.Getenv(recordTo) == "" {
-		return // there is nothing to write to
+		t.Skip("it only records, for the mixin's tests: set " + recordTo)
 	}
 	t.Parallel()
 	for _, mode := range []string{"nftables", "iptables"} {

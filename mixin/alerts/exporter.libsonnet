@@ -64,7 +64,7 @@ function(c, alert)
            scope: 'node',
            labels: { detail: 'scrape' },
            summary: 'Prometheus cannot scrape a kube-proxy that works.',
-           description: 'kube-proxy on node {{ $labels.node }} works by all that is known, its ports answer the exporter, and Prometheus gets no metrics from it: look at what lies between them, and at the scrape configuration.',
+           description: 'kube-proxy on node {{ $labels.node }} works by all that is known, and Prometheus gets no metrics from it: look at what lies between them, and at the scrape configuration.',
          }),
          kproxy('KubeProxyNotScraped', {
            expr: 'cluster:kproxy_expected:count\n== on (%(cluster)s)\ncount by (%(cluster)s) (node:kproxy_expected:bool and on (%(node)s) (min by (%(node)s) (last_over_time(kproxy_healthy{%(sel)s}[%(window)s])) == 1))\nunless on (%(cluster)s) node_cause:kproxy_primary_cause:last{cause!="metrics_unreachable"}\nunless on (%(cluster)s) group by (%(cluster)s) (up{%(proxy)s} == 1)' % { cluster: q.cluster, node: q.node, sel: q.sel, window: q.window, proxy: c.kubeProxySelector },

@@ -191,7 +191,8 @@ func matrix(all []*incident) string {
 	out.WriteString(`# What was broken, and which alert said what
 
 Every fault was made on a real cluster (kube-proxy v1.37, two nodes) and watched by a real Prometheus, once with all alerts' times 30 times
-shorter. *Named* is how long after it a cause was visible to Prometheus there. *Alert* is when the alert fires with the times that the mixin
+shorter. *Named* is how long it took until a cause was visible to Prometheus there, from
+when making the fault began (connections-forgotten waits for a quiet minute first). *Alert* is when the alert fires with the times that the mixin
 has: the recorded series, played to the real rules with the fault lasting for 40 minutes, scraped and evaluated each 30 s. The generic alerts
 are those of kubernetes-mixin, which wait 15 minutes. This page is generated: ` + "`make mixin-update`" + `.
 

@@ -21,7 +21,7 @@ var update = flag.Bool("update", false, "write the files that are compared")
 const (
 	mixinDir    = ".."
 	renderedDir = "../rendered"
-	// rendered is the configuration of what is committed.
+	// committed is the configuration of what is committed.
 	committed = `{kproxySelector: 'job="kproxy-exporter"'}`
 )
 

@@ -30,7 +30,7 @@ type theater struct {
 	storage *teststorage.TestStorage
 	groups  []*rules.Group
 	now     time.Time
-	// stale are the series that have not got their end marked.
+	// living are the series whose end has not been marked.
 	living map[string]bool
 }
 
