@@ -153,12 +153,17 @@ func TestLogThatIsNotWantedAnyMore(t *testing.T) {
 func TestLogsThatMayNotBeRead(t *testing.T) {
 	pod := &podRow{uid: "one"}
 	forbidden := apierrors.NewForbidden(schema.GroupResource{Resource: "pods/log"}, "one", nil)
-	l := newLogReader(refusingLogs{err: forbidden}, log.NewNopLogger())
+	l := newLogReader(refusingLogs{err: errors.New("connection refused")}, log.NewNopLogger())
+	other := &podRow{uid: "other"}
+	l.review(other, true, time.Now())
+	l.handle(t.Context(), logRequest{uid: "other", current: true})
+	l.api = refusingLogs{err: forbidden}
 	failing := func() bool { return l.contact.state(time.Now(), time.Minute).failed }
 	l.review(pod, true, time.Now())
-	request, _ := l.queue.Get()
+	request := logRequest{uid: "one", current: true}
 	l.handle(t.Context(), request)
 	l.review(pod, false, time.Now())
+	l.review(other, false, time.Now())
 	if !failing() {
 		t.Error("a pod that is well gives no rights")
 	}
