@@ -65,7 +65,18 @@ func startNodes(t *testing.T, name, mode string) *world {
 		t.Fatal(err)
 	}
 	w.urls = []string{"http://" + w.Listen["n1"], "http://" + w.Listen["n2"]}
-	if _, err := w.await(ctx, namedWithin, func(s state) string { return s.notSilent(2) }); err != nil {
+	// A fault may come before kube-proxy has written the rules of what was just
+	// installed, which would not answer then, and be called so.
+	if _, err := w.await(ctx, namedWithin, func(s state) string {
+		for _, n := range []string{"n1", "n2"} {
+			for _, module := range []string{"http", "udp"} {
+				if target := n + " kproxy-exporter-node/kproxy-exporter-responder " + module; s.verdicts[target] != "ok" {
+					return fmt.Sprintf("%s has verdict %q", target, s.verdicts[target])
+				}
+			}
+		}
+		return s.notSilent(2)
+	}); err != nil {
 		t.Fatalf("%v\n%s", err, w.describe(ctx))
 	}
 	return w
