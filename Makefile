@@ -43,12 +43,13 @@ MIXIN := $(CURDIR)/mixin
 tools/bin/promtool:
 	tools/prometheus.sh $(CURDIR)/tools/bin
 
-# The mixin: its form, that what is committed is what it renders, promtool's
-# tests, and those with Prometheus' and Alertmanager's own engines.
+# The mixin: its form, that what is committed is what it renders, the tests of
+# promtool (of Debian's and of the newest Prometheus), and those with Prometheus' and Alertmanager's own engines.
 mixin: tools/bin/promtool
 	$(JSONNET) jsonnetfmt --test -n 2 --max-blank-lines 2 --string-style s --comment-style s $$(find $(MIXIN) -name '*.libsonnet' -o -name '*.jsonnet')
 	tools/bin/promtool check rules --lint=all --lint-fatal mixin/rendered/alerts.yaml mixin/rendered/rules.yaml
 	tools/bin/promtool test rules mixin/tests/*.yaml mixin/tests/other/*.yaml
+	cd mixin/tests && go tool promtool test rules *.yaml other/*.yaml
 	cd mixin/tests && go vet . && go test -count=1 -timeout 20m .
 
 # Writes what is generated: what the mixin renders, then what faults lead to.

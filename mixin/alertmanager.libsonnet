@@ -9,7 +9,7 @@
   local node = ours + ['kube_proxy_scope="node"'],
   // Alerts that name a cause, and not a symptom or the exporter itself.
   local named = 'kube_proxy_cause!~"symptom|exporter|many"',
-  local wide = ours + ['alertname=~"KubeProxyMassCause|KubeProxyDownClusterWide|KubeProxyNotScraped"'],
+  local wide = ours + ['alertname=~"KubeProxyDownClusterWide|KubeProxyNotScraped"'],
   local owners = std.set([k.owner for k in q.causes] + ['network', 'monitoring']),
   local inhibit(source, target, equal) = { source_matchers: source, target_matchers: target, equal: equal },
   alertmanagerConfig+:: {
@@ -17,7 +17,7 @@
       // The generic alerts are about the cluster or about one scrape target. Only
       // what is the whole cluster's may silence the first.
       inhibit(wide, ['alertname=~"KubeProxyDown|KubeProxyInstanceUnreachable"', 'component!="kube-proxy"'], [cluster]),
-      inhibit(wide, ['alertname="TargetDown"', 'job="kube-proxy"'], [cluster]),
+      inhibit(wide, ['alertname="TargetDown"', 'job="%s"' % c.kubeProxyJob], [cluster]),
       // kube-prometheus calls a target by its node, as our label instance does;
       // kube-prometheus-stack has the label node if it is told to.
       inhibit(node + [named], ['alertname="KubeProxyInstanceUnreachable"', 'component!="kube-proxy"'], [cluster, 'instance']),

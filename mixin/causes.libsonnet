@@ -1,4 +1,6 @@
-// One entry for each cause, in the order of rank.
+// One entry for each cause, in the order of rank. One that yields is a node's
+// verdict only where there is no other: kube-proxy may well do its job with it. severities are
+// those of details that want less haste than the cause.
 [
   import 'causes/node_not_ready.libsonnet',
   import 'causes/container_runtime.libsonnet',

@@ -4,9 +4,11 @@ local time = import 'lib/time.libsonnet';
   _config+:: {
     // Selects the series of kproxy-exporter, both roles, for instance: job="kproxy-exporter".
     kproxySelector: error 'must provide kproxySelector, for instance \'job="kproxy-exporter"\'',
-    // Selects the targets of kube-proxy itself, as in kubernetes-mixin. Empty if
-    // nobody scrapes it, on purpose: the alerts about that go then.
-    kubeProxySelector: 'job="kube-proxy"',
+    // The job of kube-proxy itself.
+    kubeProxyJob: 'kube-proxy',
+    // Selects its targets, as in kubernetes-mixin. Empty if nobody scrapes it, on
+    // purpose: the alerts about that go then.
+    kubeProxySelector: 'job="%s"' % self.kubeProxyJob,
     // Selects kube-state-metrics, which says what clusters there are; empty without it.
     kubeStateMetricsSelector: 'job="kube-state-metrics"',
     // The label that tells clusters apart. It may be absent from the series.
@@ -19,25 +21,34 @@ local time = import 'lib/time.libsonnet';
     // Where Grafana is, for links from alerts to dashboards; empty for none.
     grafanaURL: '',
 
-    // How long a lost scrape may last without an alert resolving.
-    window: '5m',
+    // How long the newest word of an exporter counts that says nothing any more:
+    // less than any cause's alert waits, or what was seen once would make one fire.
+    window: '2m',
     // How long an alert that names a cause outlives it: longer than it takes until
-    // the generic alert, which it silences, has ended too.
-    keepFiringFor: '2m',
+    // the generic alert, which it silences, has ended too. With the window it is how
+    // long scrapes may be lost without an alert resolving.
+    keepFiringFor: '3m',
+    // How long kube-proxy may be down for causes that take turns.
+    changingFor: '15m',
+    // How long a node is new: it does not count among the many that have a cause.
+    settleFor: '10m',
+    // Whether the cluster role is wanted beside the node role.
+    clusterRole: true,
     // How long Prometheus may fail to scrape a kube-proxy that works; less than the
     // generic alert waits.
     scrapeFailingFor: '10m',
     // How many days before its end a certificate of an API server is told of.
     certificateDays: 7,
-    // More of the nodes than this without a working kube-proxy is the cluster's matter.
+    // More of the nodes than this with something that wants somebody to act is the
+    // cluster's matter.
     clusterWideRatio: 0.5,
-    // More of the nodes than this with one cause, and at least so many, is one incident.
+    // More of the nodes than this with one cause, or without a working kube-proxy,
+    // and at least so many, is one incident.
     massCauseRatio: 0.2,
     massCauseNodes: 2,
-    // Half of a node's attempts by Services' addresses fail, and hardly any by the
+    // So many more of a node's attempts fail by Services' addresses than by the
     // endpoints' own.
     vipFailingRatio: 0.5,
-    endpointFailingRatio: 0.05,
     // Fewer attempts than this in five minutes say nothing.
     minAttempts: 20,
 
@@ -56,7 +67,8 @@ local time = import 'lib/time.libsonnet';
       },
       // Changes of endpoints that take longer than this many seconds, a bound of
       // the histograms, to reach the rules.
-      programming: { seconds: 10, target: 0.99, factor: 14.4, minChanges: 20 },
+      // The short window holds some changes where the canary is moved each 5 minutes.
+      programming: { seconds: 10, target: 0.99, factor: 14.4, short: '15m', minChanges: 10 },
     },
 
     // By cause: owner, severity, for, and what the alert says.

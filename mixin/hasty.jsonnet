@@ -8,6 +8,7 @@ local mixin = (import 'mixin.libsonnet') + {
     // What comes before a verdict is not any faster.
     causes+: { unexplained+: { 'for': '45m' } },
     scrapeFailingFor: '45m',
+    changingFor: '60m',
     keepFiringFor: '5m',
   },
 };

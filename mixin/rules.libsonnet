@@ -13,9 +13,10 @@
         rules: [
           {
             // The counters are read once, and only what grew goes on. A Service that
-            // fails by the fault of others does not count.
+            // fails by the fault of others does not count, unless the rules were at
+            // fault too meanwhile.
             record: result,
-            expr: 'sum by (%(vantage)s, path, result) (\n  increase(kproxy_probes_total{%(sel)s}[%(five)s]) > 0\n  unless on (%(target)s)\n  (max by (%(target)s) (max_over_time(kproxy_probe_verdict{%(sel)s, verdict=~"backend|network|no_endpoints"}[%(five)s])) == 1)\n)' % {
+            expr: 'sum by (%(vantage)s, path, result) (\n  increase(kproxy_probes_total{%(sel)s}[%(five)s]) > 0\n  unless on (%(target)s)\n  (\n    max by (%(target)s) (max_over_time(kproxy_probe_verdict{%(sel)s, verdict=~"backend|network|no_endpoints"}[%(five)s])) == 1\n    unless on (%(target)s)\n    max by (%(target)s) (max_over_time(kproxy_probe_verdict{%(sel)s, verdict="dataplane"}[%(five)s])) == 1\n  )\n)' % {
               vantage: q.vantage,
               target: q.target,
               sel: q.sel,
@@ -50,9 +51,9 @@
           ] + [
             {
               record: '%s:ratio_rate%s' % [s.record, w],
-              expr: '1 - sum by (%(cluster)s) (increase(%(metric)s_bucket{%(selector)s, le=~"%(seconds)d(\\\\.0)?"}[%(w)s]))\n/\nsum by (%(cluster)s) (increase(%(metric)s_count{%(selector)s}[%(w)s]))' % (s { cluster: q.cluster, seconds: c.SLOs.programming.seconds, w: c.time(w) }),
+              expr: '1 - sum by (%(cluster)s) (increase(%(metric)s_bucket{%(selector)s, le=~"%(seconds)s(\\\\.0)?"}[%(w)s]))\n/\nsum by (%(cluster)s) (increase(%(metric)s_count{%(selector)s}[%(w)s]))' % (s { cluster: q.cluster, seconds: std.strReplace('%g' % c.SLOs.programming.seconds, '.', '\\\\.'), w: c.time(w) }),
             }
-            for w in ['5m', '1h']
+            for w in [c.SLOs.programming.short, '1h']
           ]
           for s in (import 'lib/programming.libsonnet')(c)
         ]),

@@ -29,7 +29,7 @@ const (
 // forRules are the families that the rules rest on, forDashboards all of which
 // the dashboards show more; the latter are recorded of one fault.
 const (
-	forRules      = "kproxy_(primary_cause|cause_active|cause_start_timestamp_seconds|expected|healthy|reader_success|probes_total|probe_verdict|api_certificate_expiry_timestamp_seconds|canary_latency_seconds_(bucket|count))|up|kubeproxy_network_programming_duration_seconds_(bucket|count)"
+	forRules      = "kproxy_(primary_cause|cause_active|cause_start_timestamp_seconds|expected|healthy|reader_success|probes_total|probe_verdict|api_certificate_expiry_timestamp_seconds|canary_latency_seconds_(bucket|count)|probe_delay_seconds_count)|up|kubeproxy_network_programming_duration_seconds_(bucket|count)"
 	forDashboards = "kproxy_.*|up|kubeproxy_network_programming_duration_seconds_(bucket|count)|kubeproxy_sync_proxy_rules_(duration_seconds_bucket|iptables_restore_failures_total|nftables_sync_failures_total)|process_(resident_memory_bytes|cpu_seconds_total)"
 	dashboards    = "vip-rules-gone"
 )

@@ -1,6 +1,7 @@
 // One alert for each cause, and those for many nodes and for no known cause.
 function(c, alert)
   local q = (import '../lib/query.libsonnet')(c);
+  local time = import '../lib/time.libsonnet';
   local camel(name) = std.join('', [std.asciiUpper(part[0]) + part[1:] for part in std.split(name, '_')]);
   // Of a cause whose details want different haste, the label is a template.
   local severity(cause) =
@@ -9,8 +10,14 @@ function(c, alert)
       std.join('', ['{{ if eq $labels.detail "%s" }}%s{{ else }}' % [d, by[d]] for d in std.objectFields(by)]) +
       cause.severity + std.repeat('{{ end }}', std.length(by));
   local name(cause) = std.get(cause, 'alert', 'KubeProxy' + camel(cause.name));
-  local bad = 'group by (%s) (%s)\nor on (%s) node:kproxy_down:bool' % [q.node, q.verdict('cause=~"%s"' % q.seriousNames), q.node];
+  // The part of the nodes that x is about, of those that are not new.
+  local part(x) = 'count by (%s) ((%s) %s)\n/ on (%s) cluster:kproxy_expected:count' % [q.cluster, x, q.settled, q.cluster];
+  local yielding = std.join('|', [k.name for k in q.causes if std.get(k, 'yields', false)]);
+  local bad = 'group by (%s) (node_cause:kproxy_verdict:grave{cause!~"%s"}) or on (%s) node:kproxy_unhealthy:bool' % [q.node, yielding, q.node];
+  local unwell = 'node:kproxy_unhealthy:bool unless on (%s) %s' % [q.node, q.verdict('cause="node_not_ready"')];
+  local unexplained = c.causes.unexplained;
   [
+    assert time.milliseconds(c.window) < time.milliseconds(cause['for']) : "%s: 'for' must be longer than the window, %s" % [cause.name, c.window];
     alert(name(cause), {
       expr: 'max by (%s, detail) (%s) == 1' % [q.node, q.verdict('cause="%s"' % cause.name)] +
             // What no role explains is what neither its word nor its health explain.
@@ -27,40 +34,69 @@ function(c, alert)
     })
     for cause in q.causes
   ] + [
-    alert('KubeProxyMassCause', {
-      expr: 'count by (%(cluster)s) (group by (%(node)s) (%(verdict)s)) >= %(nodes)d\nand on (%(cluster)s)\ncount by (%(cluster)s) (group by (%(node)s) (%(verdict)s)) / on (%(cluster)s) cluster:kproxy_expected:count > %(ratio)g' % {
-        cluster: q.cluster,
+    // Where causes take turns none may last long enough to fire.
+    alert(name(unexplained), {
+      expr: 'node:kproxy_unhealthy:bool\nunless on (%(node)s) ALERTS{alertstate="firing", kube_proxy_scope="node", kube_proxy_cause!~"symptom|exporter", severity!="info", detail!="changing"}\nunless on (%(node)s) %(notReady)s' % {
         node: q.node,
-        verdict: q.verdict('cause="%s"' % cause.name),
+        notReady: q.verdict('cause="node_not_ready"'),
+      },
+      'for': c.changingFor,
+      severity: unexplained.severity,
+      cause: unexplained.name,
+      owner: unexplained.owner,
+      scope: 'node',
+      labels: { detail: 'changing' },
+      summary: unexplained.summary,
+      description: 'kube-proxy on node {{ $labels.node }} has not done its job for a while, and no cause has lasted: see Causes over time on the dashboard of the node.',
+      page: 'causes/%s.md' % unexplained.name,
+      dashboard: 'node',
+    }),
+  ] + [
+    alert('KubeProxyMassCause', {
+      expr: 'sum by (%(cluster)s) (cluster_cause:kproxy_nodes:count{cause="%(cause)s"} >= %(nodes)d)\n/ on (%(cluster)s) cluster:kproxy_expected:count > %(ratio)g' % {
+        cluster: q.cluster,
+        cause: cause.name,
         nodes: c.massCauseNodes,
         ratio: c.massCauseRatio,
       },
       'for': '5m',
-      severity: 'critical',
+      severity: cause.severity,
       cause: cause.name,
       owner: cause.owner,
       scope: 'cluster',
       summary: 'One cause keeps kube-proxy from its job on many nodes.',
-      description: '%s on {{ $value }} nodes: look for what they have in common before you look at one of them. %s' % [cause.name, cause.summary],
+      description: '%s on {{ $value | humanizePercentage }} of the nodes: look for what they have in common before you look at one of them. %s' % [cause.name, cause.summary],
       page: 'causes/%s.md' % cause.name,
       dashboard: 'on-call',
     })
     for cause in q.serious
   ] + [
     alert('KubeProxyDownClusterWide', {
-      expr: 'count by (%(cluster)s) (%(bad)s)\n/ on (%(cluster)s) cluster:kproxy_expected:count > %(ratio)g' % { cluster: q.cluster, bad: bad, ratio: c.clusterWideRatio },
+      // By the word of whoever says that it does not do its job fewer will do.
+      expr: '%s > %g\nor on (%s)\n(%s > %g\nand on (%s) count by (%s) ((%s) %s) >= %d)' % [
+        part(bad),
+        c.clusterWideRatio,
+        q.cluster,
+        part(unwell),
+        c.massCauseRatio,
+        q.cluster,
+        q.cluster,
+        unwell,
+        q.settled,
+        c.massCauseNodes,
+      ],
       'for': '5m',
       severity: 'critical',
       cause: 'many',
       owner: 'platform',
       scope: 'cluster',
-      summary: 'Most nodes have something wrong with kube-proxy.',
+      summary: 'Many nodes have something wrong with kube-proxy.',
       description: '{{ $value | humanizePercentage }} of the nodes have something wrong with kube-proxy, by whatever cause; the alerts of the nodes and the dashboard name them.',
       page: 'alerts.md#kubeproxydownclusterwide',
       dashboard: 'on-call',
     }),
     alert('KubeProxyApiCertificateExpiring', {
-      expr: 'min by (%s, endpoint) (kproxy_api_certificate_expiry_timestamp_seconds{%s}) - time() < %d * 86400' % [q.cluster, q.sel, c.certificateDays],
+      expr: 'min by (%s, endpoint) (last_over_time(kproxy_api_certificate_expiry_timestamp_seconds{%s}[%s])) - time() < %d * 86400' % [q.cluster, q.sel, c.time('15m'), c.certificateDays],
       'for': '1h',
       severity: 'warning',
       cause: 'api_unreachable',

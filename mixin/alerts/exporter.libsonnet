@@ -2,23 +2,37 @@
 function(c, alert)
   local q = (import '../lib/query.libsonnet')(c);
   local up = 'up{%s}' % c.kproxySelector;
+  // The node role, not a prober that stands beside it; and the cluster role.
+  local nodeRole = 'kproxy_reader_success{%s, node!="", reader="process"}' % q.sel;
+  local clusterRole = 'kproxy_reader_success{%s, node=""}' % q.sel;
   local kproxy = function(name, more) alert(name, { cause: 'exporter', owner: 'monitoring', page: 'alerts.md#%s' % std.asciiLower(name), dashboard: 'on-call' } + more);
   [
     kproxy('KubeProxyExporterAbsent', {
-      expr: 'absent(%s == 1)' % up +
-            (if c.kubeStateMetricsSelector == '' then '' else '\nor\ngroup by (%(cluster)s) (kube_node_info{%(ksm)s})\nunless on (%(cluster)s) group by (%(cluster)s) (%(up)s == 1)' % { cluster: q.cluster, ksm: c.kubeStateMetricsSelector, up: up }),
+      // Where kube-state-metrics says what clusters there are, of each; else of all.
+      expr: if c.kubeStateMetricsSelector == '' then 'absent(%s == 1)' % up else
+        'group by (%(cluster)s) (kube_node_info{%(ksm)s})\nunless on (%(cluster)s) group by (%(cluster)s) (%(up)s == 1)\nor\nabsent(%(up)s == 1 or kube_node_info{%(ksm)s})' % { cluster: q.cluster, ksm: c.kubeStateMetricsSelector, up: up },
       'for': '15m',
       severity: 'warning',
       scope: 'cluster',
       summary: 'Nobody watches kube-proxy.',
       description: 'No kproxy-exporter of the cluster answers: causes are unknown, and the generic alerts are what is left.',
     }),
+  ] + (if !c.clusterRole then [] else [
+         kproxy('KubeProxyExporterClusterRoleAbsent', {
+           expr: 'group by (%(cluster)s) (%(nodes)s)\nunless on (%(cluster)s) %(whole)s' % { cluster: q.cluster, nodes: nodeRole, whole: clusterRole },
+           'for': '15m',
+           severity: 'warning',
+           scope: 'cluster',
+           summary: 'Nobody sees kube-proxy as the API server does.',
+           description: 'The node roles of kproxy-exporter answer and the cluster role does not: a DaemonSet that lacks a pod, an image that cannot be pulled, a node that is gone and what else only the API server tells are unknown.',
+         }),
+       ]) + [
     kproxy('KubeProxyExporterMissingOnNode', {
       // Only where nodes have the node role, and not of a node that is gone itself.
-      expr: 'group by (%(node)s) (node:kproxy_expected:bool)\nunless on (%(node)s) kproxy_reader_success{%(sel)s, node!=""}\nunless on (%(node)s) %(down)s\nand on (%(cluster)s) group by (%(cluster)s) (kproxy_reader_success{%(sel)s, node!=""})' % {
+      expr: 'group by (%(node)s) (node:kproxy_expected:bool)\nunless on (%(node)s) %(role)s\nunless on (%(node)s) %(down)s\nand on (%(cluster)s) group by (%(cluster)s) (%(role)s)' % {
         node: q.node,
         cluster: q.cluster,
-        sel: q.sel,
+        role: nodeRole,
         down: q.verdict('cause="node_not_ready"'),
       },
       'for': '30m',
@@ -36,15 +50,16 @@ function(c, alert)
       description: 'Reader {{ $labels.reader }}{{ if $labels.node }} on node {{ $labels.node }}{{ end }} fails; what it would show is unknown. The log of the exporter says what it lacks.',
     }),
     kproxy('KubeProxyExporterProberStalled', {
-      expr: 'group by (%s) (kproxy_probes_total{%s, path="vip", result="ok"})\nunless on (%s) node_path_result:kproxy_probes:increase5m{path="vip"}\nunless on (%s) (max by (%s) (kproxy_probe_verdict{%s, verdict=~"backend|network|no_endpoints"}) == 1)' % [q.vantage, q.sel, q.vantage, q.vantage, q.vantage, q.sel],
+      // It begins no attempt any more, or the node lets it begin none.
+      expr: 'sum by (%(vantage)s) (increase(kproxy_probe_delay_seconds_count{%(sel)s}[%(five)s])) == 0\nand on (%(vantage)s) max by (%(vantage)s) (kproxy_probe_delay_seconds_count{%(sel)s}) > 0\nor on (%(vantage)s)\n(group by (%(vantage)s) (node_path_result:kproxy_probes:increase5m{path="vip", result=~"local|panic"})\nunless on (%(vantage)s) node_path_result:kproxy_probes:increase5m{path="vip", result!~"local|panic"})' % { vantage: q.vantage, sel: q.sel, five: c.time('5m') },
       'for': '10m',
       severity: 'warning',
       scope: 'node',
       summary: 'Services are no longer probed from a node.',
-      description: 'The prober on node {{ $labels.node }} ({{ $labels.vantage }} network) answers and has asked nothing for a quarter of an hour.',
+      description: 'The prober on node {{ $labels.node }} ({{ $labels.vantage }} network) answers, and has not been able to ask anything for a quarter of an hour.',
     }),
     kproxy('KubeProxyNodeNotJudged', {
-      expr: 'group by (%s) (node:kproxy_expected:bool)\nunless on (%s) last_over_time(kproxy_primary_cause{%s}[%s])' % [q.node, q.node, q.sel, q.window],
+      expr: 'group by (%s) (node:kproxy_expected:bool)\nunless on (%s) last_over_time(kproxy_primary_cause{%s}[%s])\nunless on (%s) node:kproxy_unhealthy:bool' % [q.node, q.node, q.sel, q.window, q.node],
       'for': '30m',
       severity: 'info',
       scope: 'node',
@@ -55,9 +70,9 @@ function(c, alert)
          // By Prometheus' own word, where a target can be told to be of a node: by its
          // label node, or by an instance that is called as the node is.
          kproxy('KubeProxyScrapeFailing', {
-           local down = 'up{%s' % c.kubeProxySelector,
+           local target(is) = '(group by (%(node)s) (up{%(proxy)s, node!=""} == %(is)d) or on (%(node)s) group by (%(node)s) (label_replace(up{%(proxy)s, node=""} == %(is)d, "node", "$1", "instance", "(.+)")))' % { node: q.node, proxy: c.kubeProxySelector, is: is },
            local works = '(min by (%s) (last_over_time(kproxy_healthy{%s}[%s])) == 1)' % [q.node, q.sel, q.window],
-           expr: 'group by (%(node)s) (%(down)s, node!=""} == 0 or label_replace(%(down)s, node=""} == 0, "node", "$1", "instance", "(.+)"))\nand on (%(node)s) node:kproxy_expected:bool\nunless on (%(node)s) node:kproxy_verdict:primary\nand on (%(node)s) %(works)s' % { node: q.node, down: down, works: works },
+           expr: '%(down)s\nunless on (%(node)s) %(up)s\nand on (%(node)s) node:kproxy_expected:bool\nunless on (%(node)s) node:kproxy_verdict:primary\nand on (%(node)s) %(works)s' % { node: q.node, down: target(0), up: target(1), works: works },
            'for': c.scrapeFailingFor,
            severity: 'info',
            cause: 'metrics_unreachable',
@@ -67,7 +82,7 @@ function(c, alert)
            description: 'kube-proxy on node {{ $labels.node }} works by all that is known, and Prometheus gets no metrics from it: look at what lies between them, and at the scrape configuration.',
          }),
          kproxy('KubeProxyNotScraped', {
-           expr: 'cluster:kproxy_expected:count\n== on (%(cluster)s)\ncount by (%(cluster)s) (node:kproxy_expected:bool and on (%(node)s) (min by (%(node)s) (last_over_time(kproxy_healthy{%(sel)s}[%(window)s])) == 1))\nunless on (%(cluster)s) node_cause:kproxy_primary_cause:last{cause!="metrics_unreachable"}\nunless on (%(cluster)s) group by (%(cluster)s) (up{%(proxy)s} == 1)' % { cluster: q.cluster, node: q.node, sel: q.sel, window: q.window, proxy: c.kubeProxySelector },
+           expr: 'cluster:kproxy_expected:count\n== on (%(cluster)s)\ncount by (%(cluster)s) (node:kproxy_expected:bool and on (%(node)s) (min by (%(node)s) (last_over_time(kproxy_healthy{%(sel)s}[%(window)s])) == 1))\nunless on (%(cluster)s) node_cause:kproxy_primary_cause:last{cause=~"%(serious)s"}\nunless on (%(cluster)s) group by (%(cluster)s) (up{%(proxy)s} == 1)' % { cluster: q.cluster, node: q.node, sel: q.sel, window: q.window, proxy: c.kubeProxySelector, serious: q.seriousNames },
            // Sooner than the generic alerts, which it silences.
            silences: true,
            'for': '10m',

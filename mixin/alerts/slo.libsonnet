@@ -7,7 +7,7 @@ function(c, alert)
   local programming = c.SLOs.programming;
   [
     alert('KubeProxyVIPErrorBudgetBurn', {
-      expr: 'cluster:kproxy_probe_vip_failure:ratio_rate%(long)s > %(limit).5f\nand on (%(cluster)s)\ncluster:kproxy_probe_vip_failure:ratio_rate%(short)s > %(limit).5f\nand on (%(cluster)s)\ncluster:kproxy_probe_vip_attempts:increase5m > %(attempts)g' % w {
+      expr: 'cluster:kproxy_probe_vip_failure:ratio_rate%(long)s > %(limit).6g\nand on (%(cluster)s)\ncluster:kproxy_probe_vip_failure:ratio_rate%(short)s > %(limit).6g\nand on (%(cluster)s)\ncluster:kproxy_probe_vip_attempts:increase5m > %(attempts)g' % w {
         cluster: q.cluster,
         limit: w.factor * (1 - vip.target),
         attempts: c.minAttempts,
@@ -26,10 +26,10 @@ function(c, alert)
     for w in vip.windows
   ] + [
     alert('KubeProxyNodeVIPFailing', {
-      expr: 'node:kproxy_probe_vip_failures:increase5m / node:kproxy_probe_vip_attempts:increase5m > %(vip)g\nand on (%(vantage)s) node:kproxy_probe_vip_attempts:increase5m > %(attempts)g\nunless on (%(vantage)s) node:kproxy_probe_endpoint_failure:ratio_rate5m >= %(endpoint)g' % {
+      // Of what nobody asked directly nothing is known.
+      expr: 'node:kproxy_probe_vip_failures:increase5m / node:kproxy_probe_vip_attempts:increase5m\n- on (%(vantage)s) node:kproxy_probe_endpoint_failure:ratio_rate5m > %(more)g\nand on (%(vantage)s) node:kproxy_probe_vip_attempts:increase5m > %(attempts)g' % {
         vantage: q.vantage,
-        vip: c.vipFailingRatio,
-        endpoint: c.endpointFailingRatio,
+        more: c.vipFailingRatio,
         attempts: c.minAttempts,
       },
       'for': '3m',
@@ -38,15 +38,16 @@ function(c, alert)
       owner: 'network',
       scope: 'node',
       summary: 'Services do not answer on a node although what is behind them does.',
-      description: "{{ $value | humanizePercentage }} of the probes by Services' addresses fail on node {{ $labels.node }} ({{ $labels.vantage }} network), and their endpoints answer from there. An alert with the cause for the same node says why, if anybody knows.",
+      description: "By Services' addresses {{ $value | humanizePercentage }} more of the probes fail on node {{ $labels.node }} ({{ $labels.vantage }} network) than by their endpoints' own. An alert with the cause for the same node says why, if anybody knows.",
       page: 'alerts.md#kubeproxynodevipfailing',
       dashboard: 'node',
     }),
   ] + [
     alert('KubeProxyProgrammingSlow', {
-      expr: '%(slow)s:ratio_rate1h > %(limit)g\nand on (%(cluster)s)\n%(slow)s:ratio_rate5m > %(limit)g\nand on (%(cluster)s)\n%(slow)s:changes1h > %(changes)g' % {
+      expr: '%(slow)s:ratio_rate1h > %(limit).6g\nand on (%(cluster)s)\n%(slow)s:ratio_rate%(short)s > %(limit).6g\nand on (%(cluster)s)\n%(slow)s:changes1h > %(changes)g' % {
         slow: s.record,
         cluster: q.cluster,
+        short: programming.short,
         limit: programming.factor * (1 - programming.target),
         changes: programming.minChanges,
       },
@@ -57,7 +58,7 @@ function(c, alert)
       scope: 'cluster',
       labels: { source: s.source },
       summary: 'Rules follow the API late.',
-      description: '{{ $value | humanizePercentage }} of the changes took more than %d s to reach the rules (%s).' % [programming.seconds, s.says],
+      description: '{{ $value | humanizePercentage }} of the changes took more than %g s to reach the rules (%s).' % [programming.seconds, s.says],
       page: 'alerts.md#kubeproxyprogrammingslow',
       dashboard: 'prober',
     })

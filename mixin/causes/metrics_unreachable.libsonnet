@@ -1,5 +1,6 @@
 {
   name: 'metrics_unreachable',
+  yields: true,
   owner: 'monitoring',
   severity: 'info',
   'for': '10m',

@@ -1,5 +1,6 @@
 {
   name: 'version_skew',
+  yields: true,
   owner: 'platform',
   severity: 'info',
   'for': '10m',

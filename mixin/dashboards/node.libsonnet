@@ -1,9 +1,14 @@
 // One node: the verdict, and all that speaks for it.
 function(d)
   local c = d.c, q = d.q, g = d.g;
-  local node = 'node=~"$node"';
+  local node = 'node="$node"';
   local sel(more='') = d.sel(node + (if more == '' then '' else ', ' + more));
-  local proxy = std.join(', ', [c.kubeProxySelector, '%s=~"$cluster"' % c.clusterLabel, 'instance=~"$node.*"']);
+  // kube-proxy's own metrics: of a target that has a label node, or whose instance
+  // is called as the node is.
+  local rate(metric) = std.join(' or ', [
+    'rate(%s{%s, %s, %s}[%s])' % [metric, c.kubeProxySelector, d.inCluster, of, d.interval]
+    for of in [node, 'node="", instance=~"${node:regex}(:[0-9]+)?"']
+  ]);
   g.dashboard(c, c.dashboards.uids.node, 'Node', 'What keeps kube-proxy on one node from its job, and what speaks for it.', [d.variables.cluster, d.variables.node], [
     g.stat('kube-proxy works',
            'By the word of whoever knows: 1 if it does its job there.',
@@ -52,7 +57,7 @@ function(d)
             8,
             'sort(1000 * (max by (%s) (kproxy_cause_info{%s}) * on (%s) group_left () %s))' % [q.nodeDetail, sel(), q.nodeCause, d.since],
             [['cause', 'Cause', { links: [d.toRunbook] }], ['detail', 'Detail', {}]],
-            hidden=['node', 'cluster'],
+            hidden=['node', c.clusterLabel],
             value=['Since', { unit: 'dateTimeAsIso' }]),
     g.table('Probes from here',
             'Whose fault it is if a Service does not answer from this node.',
@@ -76,12 +81,12 @@ function(d)
       for p in [0.5, 0.99]
     ], 's', { min: 0 }),
   ] + (if c.kubeProxySelector == '' then [] else [
-         g.timeseries('Writing the rules', 'How long kube-proxy took to write rules: median and 99th percentile, where it is scraped by the name of its node.', 12, 7, [
-           ['histogram_quantile(%g, sum by (le) (rate(kubeproxy_sync_proxy_rules_duration_seconds_bucket{%s}[%s])))' % [p, proxy, d.interval], 'p%d' % (p * 100)]
+         g.timeseries('Writing the rules', 'How long kube-proxy took to write rules: median and 99th percentile. Of targets with a label node, or whose instance is the name of the node.', 12, 7, [
+           ['histogram_quantile(%g, sum by (le) (%s))' % [p, rate('kubeproxy_sync_proxy_rules_duration_seconds_bucket')], 'p%d' % (p * 100)]
            for p in [0.5, 0.99]
          ], 's', { min: 0 }),
          g.timeseries('Failures to write the rules', "By kube-proxy's own account.", 12, 7, [
-           ['sum(rate(kubeproxy_sync_proxy_rules_iptables_restore_failures_total{%s}[%s]))' % [proxy, d.interval], 'iptables-restore'],
-           ['sum(rate(kubeproxy_sync_proxy_rules_nftables_sync_failures_total{%s}[%s]))' % [proxy, d.interval], 'nftables'],
+           ['sum(%s)' % rate('kubeproxy_sync_proxy_rules_iptables_restore_failures_total'), 'iptables-restore'],
+           ['sum(%s)' % rate('kubeproxy_sync_proxy_rules_nftables_sync_failures_total'), 'nftables'],
          ], 'ops', { min: 0 }),
        ]))

@@ -3,7 +3,7 @@ function(d)
   local c = d.c, q = d.q, g = d.g;
   local vip = c.SLOs.vip;
   local expected = 'sum(%s)' % d.recorded('cluster:kproxy_expected:count');
-  local unhealthy = 'count(group by (%s) (%s) or on (%s) %s)' % [q.node, d.recorded('node:kproxy_verdict:primary', 'cause=~"%s"' % q.seriousNames), q.node, d.recorded('node:kproxy_down:bool')];
+  local unhealthy = 'count(group by (%s) (%s) or on (%s) %s)' % [q.node, d.recorded('node:kproxy_verdict:primary', 'cause=~"%s"' % q.seriousNames), q.node, d.recorded('node:kproxy_unhealthy:bool')];
   g.dashboard(c, c.dashboards.uids['on-call'], 'On-call', 'Is it real, where, why, since when.', [d.variables.cluster], [
     g.stat('Services answer',
            "How many of the probes by Services' addresses were answered in the last five minutes, leaving out those that fail by the fault of a backend or of the network.",
@@ -14,15 +14,15 @@ function(d)
            [[null, 'red'], [0.99, 'orange'], [vip.target, 'green']],
            { decimals: 2 }),
     g.stat('Error budget left',
-           'What is left of the failures that the objective of %g %% allows in %d days; -100%% is as much again as it allows, or more.' % [vip.target * 100, vip.days],
+           'What is left of the failures that the objective of %g %% allows in %d days; -100%% is as much again as it allows, or more. It looks back as far as Prometheus keeps what is recorded.' % [vip.target * 100, vip.days],
            4,
            4,
-           'clamp_min(1 - (sum(sum_over_time(%s[%dd])) / sum(sum_over_time(%s[%dd]))) / %.5f, -1)' % [d.recorded('cluster:kproxy_probe_vip_failures:increase5m'), vip.days, d.recorded('cluster:kproxy_probe_vip_attempts:increase5m'), vip.days, 1 - vip.target],
+           d.budgetLeft,
            'percentunit',
            [[null, 'red'], [0, 'orange'], [0.25, 'green']],
            { decimals: 0 }),
     g.stat('Nodes in trouble',
-           'Nodes with a cause that wants somebody to act, or whose kube-proxy is not well for no known cause.',
+           'Nodes with a cause that wants somebody to act, or whose kube-proxy is not well.',
            4,
            4,
            '%s or 0 * %s' % [unhealthy, expected],
@@ -64,24 +64,24 @@ function(d)
             'The first cause of each node, what exactly, since when, and whose it is. The node leads to its dashboard, the cause to what to do.',
             16,
             9,
-            'sort(1000 * (%s\n* on (%s) group_left () %s))' % ['(' + d.verdictsWithOwner('') + ')', q.nodeCause, d.since],
+            'sort(1000 * (\n(%s)\n* on (%s) group_left () %s\nor on (%s)\n%s))' % [d.verdictsWithOwner(''), q.nodeCause, d.since, q.node, d.downSince],
             [
               ['node', 'Node', { links: [d.toNode] }],
               ['cause', 'Cause', { links: [d.toRunbook] }],
               ['detail', 'Detail', {}],
               ['owner', 'Owner', {}],
-              ['cluster', 'Cluster', { 'custom.hidden': !c.showMultiCluster }],
+              [c.clusterLabel, 'Cluster', { 'custom.hidden': !c.showMultiCluster }],
             ],
             value=['Since', { unit: 'dateTimeAsIso' }]),
 
     g.timeseries("Failures by Services' addresses and by their endpoints' own", 'Probes that fail. Both lines up: the network or the backends. Only the first: the rules of that node.', 12, 9, [
-      ['topk(10, sum by (node) (%s) / sum by (node) (%s))' % [d.recorded('node:kproxy_probe_vip_failures:increase5m'), d.recorded('node:kproxy_probe_vip_attempts:increase5m')], '{{node}} by Service'],
-      ['topk(10, max by (node) (%s))' % d.recorded('node:kproxy_probe_endpoint_failure:ratio_rate5m'), '{{node}} by endpoint'],
+      ['topk(10, sum by (%s) (%s) / sum by (%s) (%s))' % [q.node, d.recorded('node:kproxy_probe_vip_failures:increase5m'), q.node, d.recorded('node:kproxy_probe_vip_attempts:increase5m')], d.nodeLegend + ' by Service'],
+      ['topk(10, max by (%s) (%s))' % [q.node, d.recorded('node:kproxy_probe_endpoint_failure:ratio_rate5m')], d.nodeLegend + ' by endpoint'],
     ], 'percentunit', { min: 0, max: 1 }),
     g.timeseries('Burn rate', 'How many times faster than the objective allows failures come. Above the line of its window an alert pages.', 12, 9, [
-      ['max(%s) / %.5f' % [d.recorded('cluster:kproxy_probe_vip_failure:ratio_rate' + w), 1 - vip.target], w]
-      for w in ['5m', '1h', '6h', '1d']
-    ], 'none', { min: 0, thresholds: g.steps([[null, 'transparent'], [vip.windows[1].factor, 'orange'], [vip.windows[0].factor, 'red']]) }, { thresholdsStyle: { mode: 'line' } }),
+      ['max(%s) / %.6g' % [d.recorded('cluster:kproxy_probe_vip_failure:ratio_rate' + w), 1 - vip.target], w]
+      for w in d.windows([w.long for w in vip.windows])
+    ], 'none', { min: 0, thresholds: g.steps([[null, 'transparent']] + [[factor, 'red'] for factor in std.set([w.factor for w in vip.windows if w.severity == 'critical'])]) }, { thresholdsStyle: { mode: 'line' } }),
 
     g.timeseries('Causes over time', 'How many nodes each cause is the first one of.', 12, 8, [
       ['count by (cause) (group by (%s) (%s))' % [q.nodeCause, d.recorded('node:kproxy_verdict:primary')], '{{cause}}'],

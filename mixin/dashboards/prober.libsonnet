@@ -2,19 +2,18 @@
 function(d)
   local c = d.c, q = d.q, g = d.g;
   local vip = c.SLOs.vip;
-  local windows = ['5m', '30m', '1h', '2h', '6h', '1d', '3d'];
   g.dashboard(c, c.dashboards.uids.prober, 'Prober and SLO', 'Whether Services answer by their addresses, how fast rules follow, and what the prober itself takes.', [d.variables.cluster], [
     g.bars('Burn rate by window',
            'How many times faster than the objective allows failures come, in each window.',
            8,
            8,
-           std.join('\nor ', ['label_replace(max(%s) / %.5f, "window", "%s", "", "")' % [d.recorded('cluster:kproxy_probe_vip_failure:ratio_rate' + w), 1 - vip.target, w] for w in windows]),
+           std.join('\nor ', ['label_replace(max(%s) / %.6g, "window", "%s", "", "")' % [d.recorded('cluster:kproxy_probe_vip_failure:ratio_rate' + w), 1 - vip.target, w] for w in d.windows(std.flattenArrays([[w.long, w.short] for w in vip.windows]))]),
            '{{window}}',
            'none',
-           [[null, 'green'], [1, 'orange'], [vip.windows[0].factor, 'red']],
+           [[null, 'green'], [1, 'orange'], [std.foldl(std.max, [w.factor for w in vip.windows], 1), 'red']],
            { decimals: 1 }),
-    g.timeseries('Error budget left', 'What is left of the failures that %d days allow, counted in the last %d days; no lower than -100%%.' % [vip.days, vip.days], 8, 8, [
-      ['clamp_min(1 - (sum(sum_over_time(%s[%dd])) / sum(sum_over_time(%s[%dd]))) / %.5f, -1)' % [d.recorded('cluster:kproxy_probe_vip_failures:increase5m'), vip.days, d.recorded('cluster:kproxy_probe_vip_attempts:increase5m'), vip.days, 1 - vip.target], 'left'],
+    g.timeseries('Error budget left', 'What is left of the failures that %d days allow, counted in the last %d days; no lower than -100%%. It looks back as far as Prometheus keeps what is recorded.' % [vip.days, vip.days], 8, 8, [
+      [d.budgetLeft, 'left'],
     ], 'percentunit', { max: 1 }),
     g.timeseries('Probes by result', "Attempts by Services' addresses, each over a new connection.", 8, 8, [
       ['sum by (result) (rate(kproxy_probes_total{%s}[%s])) > 0' % [d.sel('path="vip"'), d.interval], '{{result}}'],
@@ -27,8 +26,8 @@ function(d)
             'From which nodes and networks, and whose fault it is.',
             12,
             8,
-            'max by (node, service, port, module, ip_family, vantage, verdict) (kproxy_probe_verdict{%s}) == 1' % d.sel('verdict=~"dataplane|backend|network"'),
-            [['node', 'Node', { links: [d.toNode] }], ['service', 'Service', {}], ['port', 'Port', {}], ['module', 'Module', {}], ['ip_family', 'Family', {}], ['vantage', 'From', {}], ['verdict', 'Verdict', {}]]),
+            'max by (%s, verdict) (kproxy_probe_verdict{%s}) == 1' % [q.target, d.sel('verdict=~"dataplane|backend|network"')],
+            [['node', 'Node', { links: [d.toNode] }], ['service', 'Service', {}], ['port', 'Port', {}], ['module', 'Module', {}], ['ip_family', 'Family', {}], ['vantage', 'From', {}], ['verdict', 'Verdict', {}], [c.clusterLabel, 'Cluster', { 'custom.hidden': !c.showMultiCluster }]]),
 
     g.timeseries('How long probes take, by phase', "99th percentile of answered attempts by Services' addresses.", 12, 8, [
       ['histogram_quantile(0.99, sum by (phase, le) (rate(kproxy_probe_duration_seconds_bucket{%s}[%s])))' % [d.sel('path="vip"'), d.interval], '{{phase}}'],
@@ -43,7 +42,7 @@ function(d)
            ['histogram_quantile(0.99, sum by (le) (increase(kubeproxy_network_programming_duration_seconds_bucket{%s, %s}[1h])))' % [c.kubeProxySelector, d.inCluster], 'kube-proxy'],
          ]), 's', { min: 0 }),
     g.timeseries('Nodes whose rules do not follow', 'For how long the canary Service has led elsewhere than the API says; the ten worst.', 12, 8, [
-      ['topk(10, max by (node) (kproxy_canary_behind_seconds{%s}) > 1)' % d.sel(), '{{node}}'],
+      ['topk(10, max by (%s) (kproxy_canary_behind_seconds{%s}) > 1)' % [q.node, d.sel()], d.nodeLegend],
     ], 's', { min: 0 }),
 
     g.timeseries('The exporter: sources', '99th percentile of how long its sources took to answer.', 8, 8, [

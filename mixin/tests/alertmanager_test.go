@@ -146,7 +146,13 @@ func TestInhibitionAndRouting(t *testing.T) {
 	failing := func(n string) model.LabelSet {
 		return ours("KubeProxyNodeVIPFailing", "critical", "symptom", "network", "node", onNode(n))
 	}
-	mass := ours("KubeProxyMassCause", "critical", "crash_loop", "platform", "cluster", nil)
+	away := func(n string) model.LabelSet {
+		return ours("KubeProxyApiUnreachable", "warning", "api_unreachable", "platform", "node", onNode(n))
+	}
+	blind := func(n string) model.LabelSet {
+		return ours("KubeProxyExporterMissingOnNode", "warning", "exporter", "monitoring", "node", onNode(n))
+	}
+	mass := ours("KubeProxyMassCause", "warning", "crash_loop", "platform", "cluster", nil)
 	wide := ours("KubeProxyDownClusterWide", "critical", "many", "platform", "cluster", nil)
 	burn := ours("KubeProxyVIPErrorBudgetBurn", "critical", "symptom", "network", "cluster", model.LabelSet{"long": "1h", "short": "5m"})
 	missing := ours("KubeProxyExporterAbsent", "warning", "exporter", "monitoring", "cluster", nil)
@@ -167,10 +173,10 @@ func TestInhibitionAndRouting(t *testing.T) {
 			[]string{"default KubeProxyInstanceUnreachable", "kube-proxy-platform KubeProxyCrashLoop"}},
 		{"a cause of one node does not silence what is about the whole cluster", []model.LabelSet{crash("n1"), down, targetDown("kube-proxy")},
 			[]string{"default KubeProxyDown", "default TargetDown", "kube-proxy-platform KubeProxyCrashLoop"}},
-		{"a cause of many nodes is one page and silences all that", []model.LabelSet{mass, wide, crash("n1"), crash("n2"), down, targetDown("kube-proxy"), unreachable(model.LabelSet{"instance": "n1"})},
-			[]string{"kube-proxy-page KubeProxyDownClusterWide", "kube-proxy-page KubeProxyMassCause"}},
+		{"many nodes that are down are one page, with one ticket for their cause, and silence all that", []model.LabelSet{mass, wide, crash("n1"), crash("n2"), down, targetDown("kube-proxy"), unreachable(model.LabelSet{"instance": "n1"})},
+			[]string{"kube-proxy-page KubeProxyDownClusterWide", "kube-proxy-platform KubeProxyMassCause"}},
 		{"but no other cause, and no other job", []model.LabelSet{mass, stale("n3"), targetDown("kubelet")},
-			[]string{"default TargetDown", "kube-proxy-page KubeProxyMassCause", "kube-proxy-page KubeProxyRulesStale"}},
+			[]string{"default TargetDown", "kube-proxy-page KubeProxyRulesStale", "kube-proxy-platform KubeProxyMassCause"}},
 		{"many causes on most nodes silence the generic alerts and no cause", []model.LabelSet{wide, crash("n1"), down},
 			[]string{"kube-proxy-page KubeProxyDownClusterWide", "kube-proxy-platform KubeProxyCrashLoop"}},
 		{"the scrape configuration is told to monitoring, instead of a page", []model.LabelSet{notScraped, down},
@@ -180,9 +186,17 @@ func TestInhibitionAndRouting(t *testing.T) {
 		{"a cause that does not page leaves the symptom", []model.LabelSet{crash("n1"), failing("n1")},
 			[]string{"kube-proxy-page KubeProxyNodeVIPFailing", "kube-proxy-platform KubeProxyCrashLoop"}},
 		{"the error budget is silenced by nothing", []model.LabelSet{burn, mass, wide, stale("n1"), crash("n1"), missing, notReady},
-			[]string{"kube-proxy-info KubeProxyNodeNotReady", "kube-proxy-page KubeProxyDownClusterWide", "kube-proxy-page KubeProxyMassCause", "kube-proxy-page KubeProxyRulesStale", "kube-proxy-page KubeProxyVIPErrorBudgetBurn", "kube-proxy-monitoring KubeProxyExporterAbsent"}},
+			[]string{"kube-proxy-info KubeProxyNodeNotReady", "kube-proxy-page KubeProxyDownClusterWide", "kube-proxy-platform KubeProxyMassCause", "kube-proxy-page KubeProxyRulesStale", "kube-proxy-page KubeProxyVIPErrorBudgetBurn", "kube-proxy-monitoring KubeProxyExporterAbsent"}},
 		{"a node that is gone has alerts of its own", []model.LabelSet{{"alertname": "KubeNodeNotReady", "node": "n1", "severity": "warning"}, crash("n1"), notReady, crash("n2"), stale("n1")},
 			[]string{"default KubeNodeNotReady", "kube-proxy-page KubeProxyRulesStale", "kube-proxy-platform KubeProxyCrashLoop"}},
+		{"a symptom, and the exporter's own alerts, name no cause and silence nothing of their node", []model.LabelSet{failing("n1"), blind("n1"), unreachable(model.LabelSet{"instance": "n1"}), unreachable(model.LabelSet{"instance": "x", "node": "n1"})},
+			[]string{"default KubeProxyInstanceUnreachable", "default KubeProxyInstanceUnreachable", "kube-proxy-monitoring KubeProxyExporterMissingOnNode", "kube-proxy-page KubeProxyNodeVIPFailing"}},
+		{"a cause of many nodes silences nothing of those that do not have it", []model.LabelSet{mass, crash("n1"), unreachable(model.LabelSet{"instance": "n2"}), down},
+			[]string{"default KubeProxyDown", "default KubeProxyInstanceUnreachable", "kube-proxy-platform KubeProxyMassCause"}},
+		{"that a node cannot reach the API server only it can say", []model.LabelSet{{"alertname": "KubeNodeNotReady", "node": "n1", "severity": "warning"}, away("n1"), crash("n1")},
+			[]string{"default KubeNodeNotReady", "kube-proxy-platform KubeProxyApiUnreachable"}},
+		{"also of a node that is not heard of", []model.LabelSet{{"alertname": "KubeNodeUnreachable", "node": "n1", "severity": "warning"}, away("n1"), crash("n1")},
+			[]string{"default KubeNodeUnreachable", "kube-proxy-platform KubeProxyApiUnreachable"}},
 		{"without the exporter the generic alerts are delivered as ever", []model.LabelSet{missing, down, unreachable(model.LabelSet{"instance": "n1"}), targetDown("kube-proxy")},
 			[]string{"default KubeProxyDown", "default KubeProxyInstanceUnreachable", "default TargetDown", "kube-proxy-monitoring KubeProxyExporterAbsent"}},
 	} {
@@ -209,10 +223,26 @@ func TestInhibitionAndRouting(t *testing.T) {
 			}
 		}
 	}
-	// Nothing of one cluster is silenced by another.
-	got := am.deliver(t, []model.LabelSet{mass.Merge(model.LabelSet{"cluster": "c1"}), down.Merge(model.LabelSet{"cluster": "c2"}), crash("n1").Merge(model.LabelSet{"cluster": "c2"})})
-	if len(got) != 3 {
-		t.Errorf("of two clusters %v are delivered", got)
+	// Nothing of one cluster is silenced by another, nor in one notification with
+	// what is another's.
+	for _, pair := range [][2]model.LabelSet{
+		{wide, down}, {notScraped, down}, {wide, targetDown("kube-proxy")}, {crash("n1"), unreachable(model.LabelSet{"instance": "n1"})},
+		{crash("n1"), unreachable(model.LabelSet{"instance": "x", "node": "n1"})}, {mass, crash("n1")}, {stale("n1"), failing("n1")},
+		{{"alertname": "KubeNodeNotReady", "node": "n1", "severity": "warning"}, crash("n1")},
+	} {
+		one, other := model.LabelSet{"cluster": "c1"}, model.LabelSet{"cluster": "c2"}
+		if got := am.deliver(t, []model.LabelSet{pair[0].Merge(one), pair[1].Merge(one)}); len(got) != 1 {
+			t.Errorf("in one cluster %v are delivered", got)
+		}
+		if got := am.deliver(t, []model.LabelSet{pair[0].Merge(one), pair[1].Merge(other)}); len(got) != 2 {
+			t.Errorf("of two clusters %v are delivered", got)
+		}
+	}
+	for _, l := range []model.LabelSet{stale("n1"), crash("n1"), notReady} {
+		got := am.deliver(t, []model.LabelSet{l.Merge(model.LabelSet{"cluster": "c1"}), l.Merge(model.LabelSet{"cluster": "c2"})})
+		if len(got) != 2 || got[0].group == got[1].group {
+			t.Errorf("two clusters have one notification: %v", got)
+		}
 	}
 }
 

@@ -157,7 +157,7 @@ func TestDashboardQueries(t *testing.T) {
 	engine := promqltest.NewTestEngineWithOpts(t, promql.EngineOpts{MaxSamples: 50_000_000, Timeout: time.Minute, LookbackDelta: 5 * time.Minute})
 	rules := rulesOf(t, "{}")
 	there := known(t, rules)
-	replace := strings.NewReplacer("$cluster", ".*", "$node", "n1", "$__rate_interval", "2m", "${datasource}", "x")
+	replace := strings.NewReplacer("$cluster", ".*", "${node:regex}", "n1", "$node", "n1", "$__rate_interval", "2m", "${datasource}", "x")
 	labelValues := regexp.MustCompile(`^label_values\((.*), (\w+)\)$`)
 	looked := false
 	th.run(t, tp, func(step int) {

@@ -19,9 +19,13 @@ import (
 var foreign = map[string][]string{
 	"up":             {"job", "instance", "node"},
 	"kube_node_info": {"job", "node"},
+	// Prometheus' own, with the labels of the mixin's alerts.
+	"ALERTS":           {"alertstate", "node", "detail", "severity", "kube_proxy_scope", "kube_proxy_cause"},
+	"ALERTS_FOR_STATE": {"node", "detail", "kube_proxy_cause"},
 	// kube-proxy has these from the first failure on.
-	"kubeproxy_sync_proxy_rules_iptables_restore_failures_total": {"job", "instance", "ip_family"},
-	"kubeproxy_sync_proxy_rules_nftables_sync_failures_total":    {"job", "instance", "ip_family"},
+	"kubeproxy_sync_proxy_rules_iptables_restore_failures_total": {"job", "instance", "node", "ip_family"},
+	"kubeproxy_sync_proxy_rules_nftables_sync_failures_total":    {"job", "instance", "node", "ip_family"},
+	"kubeproxy_sync_proxy_rules_duration_seconds_bucket":         {"node"}, // where the target has one
 }
 
 // fullRecording is of every family that the exporter has.
@@ -98,7 +102,7 @@ func grouped(t testing.TB, expr string) []string {
 
 // recordedLabels are those of what the mixin records, by the beginning of names.
 var recordedLabels = map[string][]string{
-	"node_cause:": {"cluster", "node", "cause", "detail"}, "node:kproxy_verdict": {"cluster", "node", "cause", "detail"}, "node:kproxy_down": {"cluster", "node"},
+	"node_cause:": {"cluster", "node", "cause", "detail"}, "node:kproxy_verdict": {"cluster", "node", "cause", "detail"}, "node:kproxy_down": {"cluster", "node"}, "node:kproxy_unhealthy": {"cluster", "node"},
 	"node:kproxy_probe": {"cluster", "node", "vantage"}, "cluster:": {"cluster"},
 }
 

@@ -8,9 +8,11 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-jsonnet"
@@ -134,6 +136,50 @@ func TestSelectorsMustBeGiven(t *testing.T) {
 	}
 }
 
+// TestWrongConfiguration wants a clear word where a field cannot be meant so.
+func TestWrongConfiguration(t *testing.T) {
+	for config, want := range map[string]string{
+		`{kproxySelector: ''}`:                        "kproxySelector is empty",
+		`{causes+: {crashloop+: {severity: 'info'}}}`: "there is no crashloop",
+		`{causes+: {crash_loop+: {'for': '1m'}}}`:     "longer than the window",
+		`{window: '10m'}`:                             "longer than the window",
+		`{window: 'soon'}`:                            "no duration",
+	} {
+		_, err := vm().EvaluateAnonymousSnippet("t", with(config)+".prometheusAlerts")
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", config, err, want)
+		}
+	}
+}
+
+// TestOtherObjectives wants that nothing rests on the objectives being what they
+// are unless changed: each name is recorded that an alert or a dashboard asks for.
+func TestOtherObjectives(t *testing.T) {
+	config := `{SLOs+: {
+		vip+: {target: 0.9999999, windows: [{severity: 'critical', 'for': '1m', long: '2h', short: '10m', factor: 7}]},
+		programming+: {seconds: 0.5, short: '20m'},
+	}}`
+	rules := rulesOf(t, config)
+	there := known(t, rules)
+	for _, r := range rules {
+		checkExpr(t, r.Alert+r.Record, r.Expr, there, time.Minute)
+		if r.Alert == "KubeProxyVIPErrorBudgetBurn" && !strings.Contains(r.Expr, "> 7e-07") {
+			t.Errorf("it burns at %s", r.Expr)
+		}
+		if r.Record == "cluster:kproxy_canary_slow:ratio_rate20m" && !strings.Contains(r.Expr, `le=~"0\\.5(\\.0)?"`) {
+			t.Errorf("slow is %s", r.Expr)
+		}
+	}
+	replace := strings.NewReplacer("$cluster", ".*", "${node:regex}", "n1", "$node", "n1", "$__rate_interval", "2m")
+	for file, d := range dashboards(t, config) {
+		for _, p := range d.Panels {
+			for _, target := range p.Targets {
+				checkExpr(t, file+": "+p.Title, replace.Replace(target.Expr), there, 0)
+			}
+		}
+	}
+}
+
 // TestOverrides wants that users can change what they must be able to.
 func TestOverrides(t *testing.T) {
 	find := func(rules []rule, name string) *rule {
@@ -143,9 +189,9 @@ func TestOverrides(t *testing.T) {
 		}
 		return &rules[i]
 	}
-	rules := rulesOf(t, `{causes+: {crash_loop+: {severity: 'critical', 'for': '1m', owner: 'sre'}}, clusterLabel: 'k8s_cluster', kubeProxySelector: '', grafanaURL: 'https://grafana.example'}`)
+	rules := rulesOf(t, `{causes+: {crash_loop+: {severity: 'critical', 'for': '4m', owner: 'sre'}}, clusterLabel: 'k8s_cluster', kubeProxySelector: '', kubeProxyJob: 'proxies', grafanaURL: 'https://grafana.example'}`)
 	r := find(rules, "KubeProxyCrashLoop")
-	if r.Labels["severity"] != "critical" || r.For != "1m" || r.Labels["kube_proxy_owner"] != "sre" {
+	if r.Labels["severity"] != "critical" || r.For != "4m" || r.Labels["kube_proxy_owner"] != "sre" {
 		t.Errorf("the override does not count: %+v", r)
 	}
 	if !strings.HasPrefix(r.Annotations["dashboard_url"], "https://grafana.example/d/kproxy-node?") {
@@ -158,6 +204,16 @@ func TestOverrides(t *testing.T) {
 		if strings.Contains(r.Expr, "kubeproxy_") || r.Alert == "KubeProxyNotScraped" {
 			t.Errorf("%s%s asks for kube-proxy's own metrics, which nobody scrapes", r.Alert, r.Record)
 		}
+	}
+	other := `{clusterLabel: 'k8s_cluster', kubeProxyJob: 'proxies', showMultiCluster: true}`
+	var text json.RawMessage
+	render(t, with(other)+`.alertmanagerConfig`, &text)
+	if s := string(text); strings.Contains(s, `"cluster"`) || strings.Contains(s, `kube-proxy\"`) && strings.Contains(s, `job=\"kube-proxy`) || !strings.Contains(s, `job=\"proxies\"`) {
+		t.Errorf("the cluster's label or the job is written down: %s", s)
+	}
+	render(t, with(other)+`.grafanaDashboards`, &text)
+	if found := regexp.MustCompile(`.{60}([({, ]cluster(=|, node)|fields.cluster|byName","options":"cluster").{60}`).FindString(string(text)); found != "" {
+		t.Errorf("the cluster's label is written down: %s", found)
 	}
 	var am struct {
 		Routes []struct{ Routes []struct{ Receiver string } }

@@ -50,6 +50,9 @@ func newTheater(t testing.TB, files ...string) *theater {
 	th := &theater{storage: s, now: epoch, living: map[string]bool{}}
 	for _, k := range slices.Sorted(maps.Keys(groups)) {
 		th.groups = append(th.groups, groups[k])
+		for _, r := range groups[k].AlertingRules() {
+			r.SetRestored(true) // else it would not tell of itself in ALERTS
+		}
 	}
 	return th
 }

@@ -69,6 +69,7 @@ func targets(p *corev1.Pod) []targetGroup {
 	}
 	labels := map[string]string{
 		"__meta_kubernetes_pod_ip": p.Status.PodIP, "__meta_kubernetes_pod_phase": string(p.Status.Phase),
+		"__meta_kubernetes_namespace": p.Namespace, "__meta_kubernetes_pod_name": p.Name,
 		"__meta_kubernetes_pod_node_name": p.Spec.NodeName, "__meta_kubernetes_pod_label_k8s_app": p.Labels["k8s-app"],
 		"__meta_kubernetes_pod_ready": "unknown",
 	}
@@ -81,7 +82,7 @@ func targets(p *corev1.Pod) []targetGroup {
 	for _, c := range p.Spec.Containers {
 		for _, port := range c.Ports {
 			one := maps.Clone(labels)
-			one["__meta_kubernetes_pod_container_port_name"] = port.Name
+			one["__meta_kubernetes_pod_container_name"], one["__meta_kubernetes_pod_container_port_name"] = c.Name, port.Name
 			out = append(out, targetGroup{[]string{p.Status.PodIP + ":" + strconv.Itoa(int(port.ContainerPort))}, one})
 		}
 	}
