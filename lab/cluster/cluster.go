@@ -34,6 +34,7 @@ const (
 	RegistryPort   = "10.99.0.1:5000"
 	PodCIDR        = "10.244.0.0/16"
 	ServiceCIDR    = "10.96.0.0/16"
+	ServiceCIDR6   = "fd00:10:96::/112" // for Services that ask for it
 	KubeVersion    = "v1.37.2"
 	kubeProxyImage = "kproxy.lab/kube-proxy:" + KubeVersion
 	// PauseImage holds a pod's namespaces.
@@ -143,6 +144,9 @@ func NodeName(i int) string { return fmt.Sprintf("n%d", i) }
 
 // NodeIP is the address of the i-th node, from 1.
 func NodeIP(i int) string { return fmt.Sprintf("10.99.0.%d", 10+i) }
+
+// NodeIP6 is a node's address that its Node object does not have.
+func NodeIP6(i int) string { return fmt.Sprintf("fd00:10:99::%x", 10+i) }
 
 // Node finds a running machine of the lab by name, the control plane too.
 func (c *Cluster) Node(name string) (*machine.Machine, error) {

@@ -112,6 +112,7 @@ func connect(cp, m *machine.Machine, i int) error {
 	for _, argv := range []string{
 		"ip link set lo up",
 		"ip addr add " + NodeIP(i) + "/24 dev eth0",
+		"ip addr add " + NodeIP6(i) + "/64 dev eth0 nodad",
 		"ip link set eth0 up",
 		"ip route add default via 10.99.0.1",
 		"sysctl -qw net.ipv4.ip_forward=1",

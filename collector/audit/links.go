@@ -1,0 +1,255 @@
+package audit
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/kproxy-exporter/kproxy-exporter/collector/rules"
+)
+
+// link is a jump from a hook to one of kube-proxy's own chains.
+type link struct {
+	table string
+	chain string
+	hooks []rules.Hook
+}
+
+// links are those that kube-proxy makes (nftablesJumpChains, iptablesJumpChains).
+var links = map[string][]link{
+	ModeNFTables: {
+		{"kube-proxy", "services", []rules.Hook{rules.Prerouting, rules.Output}},
+		{"kube-proxy", "firewall-check", []rules.Hook{rules.Prerouting, rules.Output}},
+		{"kube-proxy", "nodeport-endpoints-check", []rules.Hook{rules.Input}},
+		{"kube-proxy", "service-endpoints-check", []rules.Hook{rules.Input, rules.Forward, rules.Output}},
+		{"kube-proxy", "cluster-ips-check", []rules.Hook{rules.Forward, rules.Output}},
+		{"kube-proxy", "masquerading", []rules.Hook{rules.Postrouting}},
+	},
+	ModeIPTables: {
+		{"nat", "KUBE-SERVICES", []rules.Hook{rules.Prerouting, rules.Output}},
+		{"nat", "KUBE-POSTROUTING", []rules.Hook{rules.Postrouting}},
+		{"filter", "KUBE-SERVICES", []rules.Hook{rules.Forward, rules.Output}},
+		{"filter", "KUBE-EXTERNAL-SERVICES", []rules.Hook{rules.Input, rules.Forward}},
+		{"filter", "KUBE-PROXY-FIREWALL", []rules.Hook{rules.Input, rules.Forward, rules.Output}},
+		{"filter", "KUBE-FORWARD", []rules.Hook{rules.Forward}},
+	},
+}
+
+// passes is whether packets from a source come by a hook.
+func (s *source) passes(h rules.Hook) bool {
+	switch h {
+	case rules.Output:
+		return s.FromHost
+	case rules.Prerouting, rules.Forward:
+		return !s.FromHost
+	}
+	return true
+}
+
+// unlinked says which chain a packet does not meet although it is there and does
+// what it should; empty if it is not that.
+func (k *checker) unlinked(p rules.Packet, claims []claim, from *source) (string, error) {
+	for _, l := range links[k.c.Mode] {
+		for _, h := range l.hooks {
+			if !from.passes(h) {
+				continue
+			}
+			c, err := k.rs.Chain(l.table, l.chain)
+			if err != nil {
+				return "", err
+			}
+			if c == nil || len(c.Rules) == 0 {
+				continue // it is not there
+			}
+			linked, err := k.rs.Linked(h, l.table, l.chain)
+			if err != nil {
+				return "", err
+			}
+			if !linked {
+				return fmt.Sprintf("packets do not meet the chain %s, which has rules: nothing at the hook %s jumps to it", l.chain, h), nil
+			}
+		}
+	}
+	fine, err := k.fineBehind(p, claims, from)
+	if fine {
+		return fmt.Sprintf("packets do not meet the chain %s, which would do what it should", k.root), err
+	}
+	return "", err
+}
+
+// fineBehind is whether the packet would go right if it met the first of
+// kube-proxy's own chains.
+func (k *checker) fineBehind(p rules.Packet, claims []claim, from *source) (bool, error) {
+	ways, err := k.m.RunFrom(p, k.table, k.root)
+	if err != nil || len(ways) == 0 {
+		return false, err
+	}
+	for _, c := range claims {
+		for _, w := range c.ports {
+			e := w.expect(c.by, from, p.Dst.Addr(), k.c)
+			if e.kind != rules.Accept {
+				continue
+			}
+			e.masquerade = nil // it is done behind another hook
+			if k.compare(e, ways, w.service, nil) == nil {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
+}
+
+// checkNobody runs packets to where no Service should get them: to a node's port
+// at an address for which it is not, or to a ClusterIP's port that it has not.
+func (k *checker) checkNobody(s *Service, proto uint8, to netip.AddrPort, kind rules.VerdictKind) error {
+	if len(k.claims[destination{proto, to}]) > 0 {
+		return nil // another wants it
+	}
+	b := byNodePort
+	if kind == rules.Reject {
+		b = byUnusedPort
+	}
+	for _, from := range k.sources {
+		p := from.Packet
+		p.Proto, p.Dst = proto, to
+		ways, err := k.m.Run(p)
+		if err != nil {
+			return err
+		}
+		d := k.compare(expectation{kind: kind}, ways, s, nil)
+		if d == nil {
+			continue
+		}
+		if d.kind == Missing {
+			what, err := k.unlinked(p, nil, &from)
+			if err != nil {
+				return err
+			}
+			if what != "" {
+				d.kind, d.what = Unlinked, what
+			}
+		}
+		k.note(s.Name, d.kind, fmt.Sprintf("%s %s/%s from %s: %s", b, to, protocolName(proto), from.name, d.what))
+	}
+	return nil
+}
+
+// unclaimed looks for rules for destinations that no Service has.
+func (k *checker) unclaimed() error {
+	found := map[rules.Addressee]string{}
+	if k.c.Mode == ModeNFTables {
+		for _, name := range []string{"service-ips", "no-endpoint-services", "firewall-ips", "service-nodeports", "no-endpoint-nodeports", "cluster-ips"} {
+			s, err := k.rs.Set(k.table, name)
+			if err != nil {
+				return err
+			}
+			if s == nil {
+				continue
+			}
+			for a, chain := range s.Targets(k.c.Family) {
+				found[a] = chain
+			}
+		}
+	} else {
+		for _, l := range [][2]string{{"nat", "KUBE-SERVICES"}, {"nat", "KUBE-NODEPORTS"}, {"filter", "KUBE-SERVICES"}, {"filter", "KUBE-EXTERNAL-SERVICES"}, {"filter", "KUBE-PROXY-FIREWALL"}} {
+			c, err := k.rs.Chain(l[0], l[1])
+			if err != nil {
+				return err
+			}
+			if c == nil {
+				continue
+			}
+			for i := range c.Rules {
+				if a, ok := c.Rules[i].Addressee(); ok {
+					found[a] = c.Rules[i].Target()
+				}
+			}
+		}
+	}
+	clusterIPs := map[netip.Addr]bool{}
+	for d, claims := range k.claims {
+		for _, c := range claims {
+			if c.by == byClusterIP {
+				clusterIPs[d.dst.Addr()] = true
+			}
+		}
+	}
+	for a, chain := range found {
+		if err := k.checkUnclaimed(a, chain, clusterIPs); err != nil {
+			return err
+		}
+	}
+	slices.SortStableFunc(k.result.Drifts, func(a, b Drift) int { return slices.Index(Kinds, a.Kind) - slices.Index(Kinds, b.Kind) })
+	return nil
+}
+
+// checkUnclaimed is of one destination for which there is a rule: what no Service
+// has, nothing should happen to.
+func (k *checker) checkUnclaimed(a rules.Addressee, chain string, clusterIPs map[netip.Addr]bool) error {
+	ip, _ := netip.AddrFromSlice([]byte(a.Dst))
+	if len(k.claims[destination{a.Proto, netip.AddrPortFrom(ip, a.Port)}]) > 0 {
+		return nil
+	}
+	if a.Port == 0 { // only an address
+		if !clusterIPs[ip] {
+			k.note("", Stale, fmt.Sprintf("%s counts as a ClusterIP and is none", ip))
+		}
+		return nil
+	}
+	var at []netip.Addr
+	kind := rules.Accept
+	switch {
+	case !ip.IsValid():
+		at = k.at
+	default:
+		at = []netip.Addr{ip}
+		if clusterIPs[ip] && k.c.Mode == ModeNFTables {
+			kind = rules.Reject
+		}
+	}
+	for _, ip := range at {
+		for _, from := range k.sources {
+			p := from.Packet
+			p.Proto, p.Dst = a.Proto, netip.AddrPortFrom(ip, a.Port)
+			ways, err := k.m.Run(p)
+			if err != nil {
+				return err
+			}
+			// What is dropped or refused anyway, by another, is nobody's.
+			if d := k.compare(expectation{kind: kind}, ways, &Service{}, nil); d != nil && d.kind == Stale {
+				of := ""
+				if chain != "" {
+					of = " (chain " + chain + ")"
+				}
+				k.note("", Stale, fmt.Sprintf("%s/%s%s, of no Service, from %s: %s", p.Dst, protocolName(a.Proto), of, from.name, d.what))
+				break
+			}
+		}
+	}
+	return nil
+}
+
+// forwarding looks at what iptables mode does for all forwarded packets.
+func (k *checker) forwarding() error {
+	if k.c.Mode != ModeIPTables || k.result.Wanted == 0 {
+		return nil
+	}
+	to := netip.AddrPortFrom(elsewhere[k.c.Family], 80)
+	for _, one := range []struct {
+		state uint32
+		what  string
+	}{{rules.StateEstablished, "a packet of a connection that stands is dropped: nothing in KUBE-FORWARD lets it through"}} {
+		p := rules.Packet{Proto: TCP, Src: k.sources[0].Src, Iif: k.sources[0].Iif, Dst: to, State: one.state}
+		ways, err := k.m.Run(p)
+		if err != nil {
+			return err
+		}
+		for _, w := range ways {
+			if w.Kind != rules.Accept && !w.Opaque {
+				k.note("", Missing, one.what)
+				break
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,229 @@
+package rules
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// conn is a netlink socket of nf_tables, for dumps.
+type conn struct {
+	fd  int
+	buf []byte
+	seq uint32
+	out []byte // requests that wait to be sent
+}
+
+// answer is the largest that the kernel gives at once (NLMSG_GOODSIZE and what a
+// reader of dumps may ask for).
+const answer = 1 << 17
+
+// open opens a socket in the caller's network namespace.
+func open() (*conn, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
+	if err != nil {
+		return nil, fmt.Errorf("open a netlink socket: %w", err)
+	}
+	// Many small dumps wait there at once; without the right to it there is less room.
+	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 8<<20) != nil {
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 8<<20)
+	}
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 5}); err != nil {
+		_ = unix.Close(fd)
+		return nil, fmt.Errorf("bound a netlink socket's waiting: %w", err)
+	}
+	return &conn{fd: fd, buf: make([]byte, answer)}, nil
+}
+
+func (c *conn) close() { _ = unix.Close(c.fd) }
+
+// Lengths of the headers: of netlink, and of netfilter's part behind it.
+const (
+	nlHeader = 16
+	nfHeader = 4
+)
+
+// attribute is what a request asks for.
+type attribute struct {
+	kind uint16
+	text string
+}
+
+// ask adds a request.
+func (c *conn) ask(f Family, message uint16, flags uint16, what ...attribute) {
+	start := len(c.out)
+	c.seq++
+	b := append(c.out, make([]byte, nlHeader)...)
+	b = append(b, byte(f), unix.NFNETLINK_V0, 0, 0)
+	for _, a := range what {
+		n := 4 + len(a.text) + 1
+		b = binary.NativeEndian.AppendUint16(b, uint16(n))
+		b = binary.NativeEndian.AppendUint16(b, a.kind)
+		b = append(append(b, a.text...), 0)
+		for ; n%4 != 0; n++ {
+			b = append(b, 0)
+		}
+	}
+	h := b[start:]
+	host := binary.NativeEndian
+	host.PutUint32(h, uint32(len(h)))
+	host.PutUint16(h[4:], unix.NFNL_SUBSYS_NFTABLES<<8|message)
+	host.PutUint16(h[6:], unix.NLM_F_REQUEST|flags)
+	host.PutUint32(h[8:], c.seq)
+	c.out = b
+}
+
+// message is one of an answer: which request it answers, counted from 0, and
+// its attributes.
+type message struct {
+	request int
+	attrs   []byte
+}
+
+// run sends what was asked and hands over the answers, of dumps all their parts.
+// The kernel answers in the order of the requests; it takes the next when the
+// dump before it is done, so only those that fit into one message each may be
+// asked together.
+func (c *conn) run(requests int, dump bool, do func(message) error) error {
+	first := c.seq - uint32(requests) + 1
+	out := c.out
+	c.out = c.out[:0]
+	if err := unix.Sendto(c.fd, out, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return fmt.Errorf("ask nf_tables: %w", err)
+	}
+	var failed error
+	for left := requests; left > 0; {
+		n, _, err := unix.Recvfrom(c.fd, c.buf, unix.MSG_TRUNC)
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case err != nil:
+			return fmt.Errorf("read from nf_tables: %w", err)
+		case n > len(c.buf):
+			return malformed("an answer of nf_tables is longer than any")
+		}
+		done, err := parse(c.buf[:n], first, requests, dump, do)
+		if left -= done; err != nil && failed == nil {
+			if failed = err; !errors.Is(err, ErrChanged) && !errors.Is(err, unix.ENOENT) {
+				return failed
+			}
+		}
+	}
+	return failed
+}
+
+// parse reads the messages of one answer; done is how many requests it ends.
+func parse(b []byte, first uint32, requests int, dump bool, do func(message) error) (done int, failed error) {
+	host := binary.NativeEndian
+	for len(b) > 0 {
+		if len(b) < nlHeader {
+			return done, malformed("a netlink message is cut off")
+		}
+		n := int(host.Uint32(b))
+		kind, flags, seq := host.Uint16(b[4:]), host.Uint16(b[6:]), host.Uint32(b[8:])
+		if n < nlHeader || n > len(b) {
+			return done, malformed("a netlink message is longer than the answer")
+		}
+		body := b[nlHeader:n]
+		b = b[min((n+3)&^3, len(b)):]
+		request := int(seq - first)
+		if request < 0 || request >= requests {
+			continue // of an earlier request that was given up
+		}
+		if flags&unix.NLM_F_DUMP_INTR != 0 && failed == nil {
+			failed = ErrChanged
+		}
+		switch {
+		case kind == unix.NLMSG_DONE:
+			done++
+		case kind == unix.NLMSG_ERROR:
+			done++
+			if len(body) < 4 {
+				return done, malformed("an error of netlink is cut off")
+			}
+			if code := -int32(host.Uint32(body)); code != 0 {
+				failed = unix.Errno(code)
+			}
+		case len(body) < nfHeader:
+			return done, malformed("a message of netfilter is cut off")
+		default:
+			if !dump {
+				done++
+			}
+			if err := do(message{request, body[nfHeader:]}); err != nil {
+				return done, err
+			}
+		}
+	}
+	return done, failed
+}
+
+// Generation is the number of the rules' present state: it grows with each
+// change of any rule of nf_tables in the network namespace.
+func Generation() (uint32, error) {
+	c, err := open()
+	if err != nil {
+		return 0, err
+	}
+	defer c.close()
+	return c.generation()
+}
+
+func (c *conn) generation() (id uint32, err error) {
+	c.ask(0, unix.NFT_MSG_GETGEN, 0)
+	err = c.run(1, false, func(m message) error {
+		f, err := fieldsOf(m.attrs)
+		if err == nil && len(f[unix.NFTA_GEN_ID]) < 4 {
+			err = malformed("the generation has no number")
+		}
+		id = u32(f[unix.NFTA_GEN_ID])
+		return err
+	})
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EPROTONOSUPPORT) {
+		err = fmt.Errorf("%w: %w", ErrUnsupported, err)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("ask nf_tables for its generation: %w", err)
+	}
+	return id, nil
+}
+
+// Listener is told of every change of nf_tables.
+type Listener struct{ c *conn }
+
+// Listen opens one in the caller's network namespace. It needs CAP_NET_ADMIN.
+func Listen() (*Listener, error) {
+	c, err := open()
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.SetsockoptInt(c.fd, unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, unix.NFNLGRP_NFTABLES); err != nil {
+		c.close()
+		return nil, fmt.Errorf("listen for changes of nf_tables: %w", err)
+	}
+	return &Listener{c}, nil
+}
+
+// Close ends it.
+func (l *Listener) Close() { l.c.close() }
+
+// Wait waits for a change, for five seconds at the most, and takes all that came
+// with it; changed says whether there was one.
+func (l *Listener) Wait() (changed bool, err error) {
+	for flags := 0; ; flags = unix.MSG_DONTWAIT {
+		n, _, err := unix.Recvfrom(l.c.fd, l.c.buf[:1], unix.MSG_TRUNC|flags)
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case errors.Is(err, unix.EAGAIN):
+			return changed, nil
+		case errors.Is(err, unix.ENOBUFS): // more than there was room for
+			changed = true
+		case err != nil:
+			return changed, fmt.Errorf("listen for changes of nf_tables: %w", err)
+		default:
+			changed = changed || n > 0
+		}
+	}
+}
