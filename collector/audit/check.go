@@ -102,6 +102,52 @@ func Check(rs *rules.Ruleset, state *State, c *Config, only func(service string)
 	return k.result, nil
 }
 
+// Packets are those that Check runs over the rules of a family, to what Services
+// have.
+func Packets(state *State, c *Config) (out []rules.Packet) {
+	k := newChecker(nil, c)
+	for _, s := range k.claim(state) {
+		for _, d := range k.destinations(s) {
+			for _, from := range k.sourcesFor(k.claims[d.destination]) {
+				p := from.Packet
+				p.Proto, p.Dst = d.proto, d.to
+				out = append(out, p)
+			}
+		}
+		for _, d := range k.nobodys(s) {
+			for _, from := range k.sources {
+				p := from.Packet
+				p.Proto, p.Dst = d.proto, d.dst
+				out = append(out, p)
+			}
+		}
+	}
+	return out
+}
+
+// reached is a destination at a certain address.
+type reached struct {
+	destination
+	to netip.AddrPort
+}
+
+// destinations are all that a Service should be reached at.
+func (k *checker) destinations(s *Service) (out []reached) {
+	for i := range s.Ports {
+		p := &s.Ports[i]
+		for _, a := range slices.Concat(ofFamily(s.ClusterIPs, k.c.Family), ofFamily(s.ExternalIPs, k.c.Family), ofFamily(s.LoadBalancerIPs, k.c.Family)) {
+			to := netip.AddrPortFrom(a, p.Port)
+			out = append(out, reached{destination{p.Protocol, to}, to})
+		}
+		if p.NodePort != 0 {
+			for _, a := range k.at {
+				out = append(out, reached{destination{p.Protocol, netip.AddrPortFrom(netip.Addr{}, p.NodePort)}, netip.AddrPortFrom(a, p.NodePort)})
+			}
+		}
+	}
+	return out
+}
+
 func newChecker(rs *rules.Ruleset, c *Config) *checker {
 	k := &checker{c: c, rs: rs, claims: map[destination][]claim{}, local: map[netip.Addr]bool{}, seen: map[string]map[Kind]bool{}, sources: c.sources()}
 	for _, a := range c.Addresses {
@@ -211,42 +257,39 @@ func (k *checker) load(part []*Service) (chains []string, err error) {
 }
 
 func (k *checker) checkService(s *Service) error {
-	f := k.c.Family
+	for _, d := range k.destinations(s) {
+		if err := k.checkDestination(s, d); err != nil {
+			return err
+		}
+	}
+	for _, d := range k.nobodys(s) {
+		if err := k.checkNobody(s, d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// nobodys are destinations near those of a Service that are no Service's.
+func (k *checker) nobodys(s *Service) (out []destination) {
+	add := func(proto uint8, to netip.AddrPort) {
+		if d := (destination{proto, to}); len(k.claims[d]) == 0 {
+			out = append(out, d)
+		}
+	}
 	for i := range s.Ports {
-		p := &s.Ports[i]
-		for _, a := range ofFamily(s.ClusterIPs, f) {
-			if err := k.checkDestination(s, destination{p.Protocol, netip.AddrPortFrom(a, p.Port)}, a); err != nil {
-				return err
-			}
-		}
-		for _, a := range slices.Concat(ofFamily(s.ExternalIPs, f), ofFamily(s.LoadBalancerIPs, f)) {
-			if err := k.checkDestination(s, destination{p.Protocol, netip.AddrPortFrom(a, p.Port)}, a); err != nil {
-				return err
-			}
-		}
-		if p.NodePort == 0 {
-			continue
-		}
-		d := destination{p.Protocol, netip.AddrPortFrom(netip.Addr{}, p.NodePort)}
-		for _, a := range k.at {
-			if err := k.checkDestination(s, d, a); err != nil {
-				return err
-			}
-		}
 		for _, a := range k.not {
-			if err := k.checkNobody(s, p.Protocol, netip.AddrPortFrom(a, p.NodePort), rules.Accept); err != nil {
-				return err
+			if p := &s.Ports[i]; p.NodePort != 0 {
+				add(p.Protocol, netip.AddrPortFrom(a, p.NodePort))
 			}
 		}
 	}
 	if k.c.Mode == ModeNFTables {
-		for _, a := range ofFamily(s.ClusterIPs, f) {
-			if err := k.checkNobody(s, TCP, netip.AddrPortFrom(a, unusedPort(s)), rules.Reject); err != nil {
-				return err
-			}
+		for _, a := range ofFamily(s.ClusterIPs, k.c.Family) {
+			add(TCP, netip.AddrPortFrom(a, unusedPort(s)))
 		}
 	}
-	return nil
+	return out
 }
 
 // unusedPort is one that a Service does not have.
@@ -279,12 +322,11 @@ func (k *checker) sourcesFor(claims []claim) []source {
 }
 
 // checkDestination runs packets to a destination from everywhere.
-func (k *checker) checkDestination(s *Service, d destination, a netip.Addr) error {
-	claims := k.claims[d]
-	to := netip.AddrPortFrom(a, d.dst.Port())
+func (k *checker) checkDestination(s *Service, d reached) error {
+	claims := k.claims[d.destination]
 	for _, from := range k.sourcesFor(claims) {
 		p := from.Packet
-		p.Proto, p.Dst = d.proto, to
+		p.Proto, p.Dst = d.proto, d.to
 		ways, err := k.m.Run(p)
 		if err != nil {
 			return err
@@ -293,7 +335,7 @@ func (k *checker) checkDestination(s *Service, d destination, a netip.Addr) erro
 		right, accepts := false, false
 		for _, c := range claims {
 			for _, w := range c.ports {
-				e := w.expect(c.by, &from, a, k.c)
+				e := w.expect(c.by, &from, d.to.Addr(), k.c)
 				accepts = accepts || e.kind == rules.Accept
 				diff := k.compare(e, ways, w.service, &from)
 				if diff == nil {
@@ -320,7 +362,7 @@ func (k *checker) checkDestination(s *Service, d destination, a netip.Addr) erro
 				worst.kind, worst.what = Unlinked, unlinked
 			}
 		}
-		k.note(s.Name, worst.kind, fmt.Sprintf("%s %s/%s from %s: %s", worst.by, to, protocolName(d.proto), from.name, worst.what))
+		k.note(s.Name, worst.kind, fmt.Sprintf("%s %s/%s from %s: %s", worst.by, d.to, protocolName(d.proto), from.name, worst.what))
 	}
 	return nil
 }

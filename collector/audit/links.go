@@ -101,17 +101,14 @@ func (k *checker) fineBehind(p rules.Packet, claims []claim, from *source) (bool
 
 // checkNobody runs packets to where no Service should get them: to a node's port
 // at an address for which it is not, or to a ClusterIP's port that it has not.
-func (k *checker) checkNobody(s *Service, proto uint8, to netip.AddrPort, kind rules.VerdictKind) error {
-	if len(k.claims[destination{proto, to}]) > 0 {
-		return nil // another wants it
-	}
-	b := byNodePort
-	if kind == rules.Reject {
-		b = byUnusedPort
+func (k *checker) checkNobody(s *Service, to destination) error {
+	b, kind := byNodePort, rules.Accept
+	if !k.local[to.dst.Addr()] {
+		b, kind = byUnusedPort, rules.Reject
 	}
 	for _, from := range k.sources {
 		p := from.Packet
-		p.Proto, p.Dst = proto, to
+		p.Proto, p.Dst = to.proto, to.dst
 		ways, err := k.m.Run(p)
 		if err != nil {
 			return err
@@ -129,7 +126,7 @@ func (k *checker) checkNobody(s *Service, proto uint8, to netip.AddrPort, kind r
 				d.kind, d.what = Unlinked, what
 			}
 		}
-		k.note(s.Name, d.kind, fmt.Sprintf("%s %s/%s from %s: %s", b, to, protocolName(proto), from.name, d.what))
+		k.note(s.Name, d.kind, fmt.Sprintf("%s %s/%s from %s: %s", b, to.dst, protocolName(to.proto), from.name, d.what))
 	}
 	return nil
 }

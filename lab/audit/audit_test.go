@@ -2,15 +2,25 @@ package audit
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net/netip"
 	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/kproxy-exporter/kproxy-exporter/collector/audit"
@@ -70,28 +80,20 @@ func (l *look) config(f rules.Family) *audit.Config {
 
 // audit compares both families in a namespace.
 func (l *look) audit(ns *Namespace, s *audit.State) (out audit.Result, err error) {
-	for _, f := range []rules.Family{rules.IPv4, rules.IPv6} {
-		var r *rules.Reader
-		if err := ns.Do(func() (err error) { r, err = rules.NewReader(); return err }); err != nil {
-			return out, err
-		}
-		read := r.ReadNFTables
-		if l.mode == audit.ModeIPTables {
-			read = r.ReadIPTables
-		}
-		rs, err := read(f)
-		if err == nil {
-			var one audit.Result
-			one, err = audit.Check(rs, s, l.config(f), nil)
-			out.Services += one.Services
-			out.Sent += one.Sent
-			out.Wanted += one.Wanted
-			out.Drifts = append(out.Drifts, one.Drifts...)
-		}
-		r.Close()
+	for _, f := range families {
+		rs, end, err := l.read(ns, f)
 		if err != nil {
 			return out, err
 		}
+		one, err := audit.Check(rs, s, l.config(f), nil)
+		end()
+		if err != nil {
+			return out, err
+		}
+		out.Services += one.Services
+		out.Sent += one.Sent
+		out.Wanted += one.Wanted
+		out.Drifts = append(out.Drifts, one.Drifts...)
 	}
 	return out, nil
 }
@@ -112,11 +114,277 @@ func (l *look) settled(ctx context.Context, s *audit.State) (r audit.Result, err
 	}
 }
 
-func TestDev(t *testing.T) {
-	c, err := cluster.Open(os.Getenv("KPROXY_LAB_USE"))
-	if err != nil {
-		t.Skip(err)
+// addresses are the node's own.
+func addresses() []netip.Addr {
+	return []netip.Addr{netip.MustParseAddr(cluster.NodeIP(1)), netip.MustParseAddr(cluster.NodeIP6(1))}
+}
+
+// families that are looked at.
+var families = []rules.Family{rules.IPv4, rules.IPv6}
+
+// programs print and load rules.
+var programs = map[string][][2][]string{
+	audit.ModeNFTables: {{{"nft", "list", "ruleset"}, {"nft", "-f", "-"}}},
+	audit.ModeIPTables: {{{"iptables-save"}, {"iptables-restore"}}, {{"ip6tables-save"}, {"ip6tables-restore"}}},
+}
+
+// counters are those outside of the rules; a copy has none.
+var counters = regexp.MustCompile(`-m nfacct --nfacct-name +\S+ `)
+
+// texts prints the node's rules, one text for each program.
+func (l *look) texts(ctx context.Context) (out []string, err error) {
+	for _, p := range programs[l.mode] {
+		err := l.ns.Do(func() error {
+			b, err := exec.CommandContext(ctx, p[0][0], p[0][1:]...).Output()
+			out = append(out, counters.ReplaceAllString(string(b), ""))
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
 	}
+	return out, nil
+}
+
+// wire is a copy of the node with these rules.
+func (l *look) wire(ctx context.Context, texts []string) (*Wire, error) {
+	w, err := NewWire(addresses()...)
+	if err != nil {
+		return nil, err
+	}
+	for i, p := range programs[l.mode] {
+		if err := w.Load(ctx, p[1], texts[i]); err != nil {
+			w.Close()
+			return nil, err
+		}
+	}
+	return w, nil
+}
+
+// ways are all that may become of every packet, by packet, as the rules say.
+func (l *look) ways(ns *Namespace, s *audit.State) (map[rules.Packet][]rules.Outcome, error) {
+	out := map[rules.Packet][]rules.Outcome{}
+	for _, f := range families {
+		rs, end, err := l.read(ns, f)
+		if err != nil {
+			return nil, err
+		}
+		local := addresses()
+		m := rules.NewMachine(rs, rules.Host{Local: func(a netip.Addr) bool { return slices.Contains(local, a) || a.IsLoopback() }})
+		for _, p := range audit.Packets(s, l.config(f)) {
+			if out[p], err = m.Run(p); err != nil {
+				break
+			}
+		}
+		end()
+		if err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// read reads the rules of a namespace.
+func (l *look) read(ns *Namespace, f rules.Family) (rs *rules.Ruleset, end func(), err error) {
+	var r *rules.Reader
+	if err := ns.Do(func() (err error) { r, err = rules.NewReader(); return err }); err != nil {
+		return nil, nil, err
+	}
+	read := r.ReadNFTables
+	if l.mode == audit.ModeIPTables {
+		read = r.ReadIPTables
+	}
+	if rs, err = read(f); err != nil {
+		r.Close()
+	}
+	return rs, r.Close, err
+}
+
+// samples are how often a packet is sent, for each of its ways, to see all that
+// may become of it: that one is not seen has a chance of e^-20.
+const samples = 20
+
+// faithful wants that the kernel does with packets what the rules were read to do.
+func faithful(w *Wire, p rules.Packet, ways []rules.Outcome) error {
+	local := addresses()
+	predicted, sticky := map[Fate]float64{}, false
+	for _, o := range ways {
+		if o.From.IsValid() || o.Known != "" {
+			continue
+		}
+		sticky = sticky || o.Records != ""
+		f := Fate{Kind: o.Kind, To: o.To, Masqueraded: o.Masqueraded}
+		if f.Kind == rules.Accept {
+			if !f.To.IsValid() {
+				f.To = p.Dst
+			}
+			if slices.Contains(local, f.To.Addr()) {
+				return nil // nobody listens there: the answer is the host's
+			}
+		} else {
+			f = Fate{Kind: f.Kind}
+			if p.FromHost { // the answer does not leave the host
+				f.Kind = rules.Drop
+			}
+		}
+		predicted[f] += o.Weight
+	}
+	if len(predicted) == 0 {
+		return errors.New("nothing becomes of it")
+	}
+	drops := false
+	for f := range predicted {
+		drops = drops || f.Kind == rules.Drop
+	}
+	times := 4
+	if n := len(predicted); n > 1 && !sticky {
+		times = n * samples
+	}
+	seen, err := w.Send(p, times, !drops)
+	switch {
+	case err != nil:
+		return err
+	case stays(ways) && len(seen) > 1:
+		return fmt.Errorf("it should stay with one, and is sent to %+v", seen)
+	}
+	for f, n := range seen {
+		if p.FromHost && f.Kind == rules.Reject {
+			f.Kind = rules.Drop
+		}
+		other := f
+		other.Masqueraded = !f.Masqueraded
+		if predicted[other] > 0 && seen[other] >= 3*n {
+			continue // a port that another connection had already by chance
+		}
+		if predicted[f] == 0 {
+			return fmt.Errorf("%d times %+v, predicted %+v", n, f, predicted)
+		}
+	}
+	for f, weight := range predicted {
+		if weight > 0.9/float64(len(predicted)) && seen[f] == 0 && !sticky {
+			return fmt.Errorf("never %+v of %+v, but %+v", f, predicted, seen)
+		}
+	}
+	return nil
+}
+
+// stays is whether a source is sent to the same place each time.
+func stays(ways []rules.Outcome) bool {
+	for _, o := range ways {
+		if !o.From.IsValid() && o.Known == "" && !slices.ContainsFunc(ways, func(k rules.Outcome) bool { return k.Known != "" && k.Known == o.Records && k.To == o.To }) {
+			return false
+		}
+	}
+	return true
+}
+
+// effect is the first packet of which something else becomes than before.
+func effect(before, after map[rules.Packet][]rules.Outcome, local map[netip.Addr]bool) string {
+	for p, was := range before {
+		if a, b := normal(p, was, local), normal(p, after[p], local); !slices.Equal(a, b) {
+			return fmt.Sprintf("%+v: %v, before %v", p, b, a)
+		}
+	}
+	return ""
+}
+
+// normal is what matters of the ways of a packet, in order. Endpoints elsewhere
+// do not ask themselves by this node.
+func normal(p rules.Packet, ways []rules.Outcome, local map[netip.Addr]bool) (out []string) {
+	weights := map[string]float64{}
+	endpoints := map[netip.AddrPort]bool{}
+	for _, o := range ways {
+		if o.From.IsValid() && (o.From != o.To.Addr() || !local[o.From]) {
+			continue
+		}
+		if o.To.IsValid() && slices.Contains(addresses(), o.To.Addr()) {
+			o.Masqueraded = false // it does not leave the host
+		}
+		if !o.From.IsValid() && o.Known == "" {
+			endpoints[o.To] = true
+		}
+		o.Hairpin = o.Hairpin && local[o.To.Addr()]
+		w := o.Weight
+		o.Weight, o.Opaque = 0, false
+		if o.From.IsValid() || o.Known != "" {
+			w = 0
+		}
+		weights[fmt.Sprintf("%+v", o)] += w
+	}
+	for text, w := range weights {
+		if len(endpoints) < 2 && strings.Contains(text, "Known:") && !strings.Contains(text, "Known: ") {
+			continue // it stays with the only one anyway
+		}
+		out = append(out, fmt.Sprintf("%s %.2f", text, w))
+	}
+	slices.Sort(out)
+	return out
+}
+
+// localEndpoints are addresses of endpoints on the node.
+func localEndpoints(s *audit.State) map[netip.Addr]bool {
+	out := map[netip.Addr]bool{}
+	for _, list := range s.Slices {
+		for _, one := range list {
+			for _, e := range one.Endpoints {
+				if e.Local {
+					out[e.Address] = true
+				}
+			}
+		}
+	}
+	return out
+}
+
+// number is how many of something a variable of the environment asks for.
+func number(t *testing.T, name string, otherwise int) int {
+	t.Helper()
+	text := os.Getenv(name)
+	if text == "" {
+		return otherwise
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return n
+}
+
+// TestRandom makes random clusters, which the real kube-proxy programs, and wants
+// that the audit says nothing of them, and of random changes of the kernel's rules
+// what the kernel then does with real packets. KPROXY_AUDIT_CLUSTERS says how many,
+// KPROXY_AUDIT_SEED makes the same again, KPROXY_LAB_USE takes a lab that is up.
+func TestRandom(t *testing.T) {
+	for _, mode := range []string{audit.ModeNFTables, audit.ModeIPTables} {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			l := lookAt(t, mode)
+			seed := uint64(number(t, "KPROXY_AUDIT_SEED", int(time.Now().UnixNano())))
+			t.Logf("KPROXY_AUDIT_SEED=%d", seed)
+			r := l.random(t, seed)
+			clusters := number(t, "KPROXY_AUDIT_CLUSTERS", 12)
+			mutations, restarts := 0, 0
+			for i := range clusters {
+				if i%10 == 9 { // kube-proxy is started anew in the middle
+					if err := l.restart(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+					restarts++
+				}
+				n, err := l.round(t.Context(), r)
+				if mutations += n; err != nil {
+					t.Errorf("cluster %d: %v", i, err)
+				}
+			}
+			t.Logf("%d clusters, %d restarts of kube-proxy, %d changes of the rules", clusters, restarts, mutations)
+		})
+	}
+}
+
+// lookAt is a lab of one node.
+func lookAt(t *testing.T, mode string) *look {
+	t.Helper()
+	c := lab(t, mode)
 	m, err := c.Node(node)
 	if err != nil {
 		t.Fatal(err)
@@ -125,33 +393,153 @@ func TestDev(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(ns.Close)
 	client, err := c.Client()
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &look{ns, client, c.Mode}
-	_, _ = client.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "random"}}, metav1.CreateOptions{})
-	seed := uint64(time.Now().UnixNano())
-	fmt.Sscan(os.Getenv("SEED"), &seed)
-	t.Log("seed", seed)
-	r := &Random{Rand: rand.New(rand.NewPCG(seed, 1)), Client: client, Namespace: "random", Nodes: []string{"n1", "n2"}, Zones: []string{"a", "b"}, NodeIP: cluster.NodeIP(1), round: int(time.Now().Unix() % 100000)}
-	n := 5
-	fmt.Sscan(os.Getenv("N"), &n)
-	for i := range n {
-		if err := r.Cluster(t.Context(), 1+r.IntN(8)); err != nil {
-			t.Fatal(err)
-		}
-		s, err := l.state(t.Context())
+	zone := []byte(`{"metadata":{"labels":{"topology.kubernetes.io/zone":"a"}}}`)
+	if _, err := client.CoreV1().Nodes().Patch(t.Context(), node, types.MergePatchType, zone, metav1.PatchOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	_, err = client.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "random"}}, metav1.CreateOptions{})
+	if err != nil && !apierrors.IsAlreadyExists(err) {
+		t.Fatal(err)
+	}
+	return &look{ns, client, mode}
+}
+
+func lab(t *testing.T, mode string) *cluster.Cluster {
+	t.Helper()
+	if dir := os.Getenv("KPROXY_LAB_USE"); dir != "" {
+		c, err := cluster.Open(dir)
 		if err != nil {
 			t.Fatal(err)
 		}
-		began := time.Now()
-		res, err := l.settled(t.Context(), s)
-		if err != nil {
-			t.Fatalf("round %d: %v", i, err)
+		if c.Mode != mode {
+			t.Skipf("the lab in use is in mode %s", c.Mode)
 		}
-		if i%20 == 0 {
-			t.Logf("%d: %d Services, %d of %d in %s", i, res.Services, res.Sent, res.Wanted, time.Since(began))
+		return c
+	}
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, bin := filepath.Join(root, ".lab-audit-"+mode), filepath.Join(root, "lab/bin")
+	down := func() {
+		if err := cluster.Down(dir); err != nil {
+			t.Errorf("lab down: %v", err)
 		}
 	}
+	down()
+	t.Cleanup(down)
+	c, err := cluster.Up(t.Context(), cluster.Config{Dir: dir, Bin: bin, Nodes: 1, Mode: mode}, cluster.NewProgress(io.Discard, filepath.Join(bin, "timings.json")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func (l *look) random(t *testing.T, seed uint64) *Random {
+	t.Helper()
+	return &Random{
+		Rand: rand.New(rand.NewPCG(seed, 0)), Client: l.client, Namespace: "random", Nodes: []string{node, "n2"}, Zones: []string{"a", "b"}, NodeIP: cluster.NodeIP(1),
+		round: int(time.Now().Unix() % 1_000_000), // names of an earlier run's may still be going
+	}
+}
+
+// restart ends kube-proxy's pod; its DaemonSet makes another.
+func (l *look) restart(ctx context.Context) error {
+	return l.client.CoreV1().Pods(metav1.NamespaceSystem).DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{LabelSelector: "k8s-app=kube-proxy"})
+}
+
+// round is one random cluster and some changes of its rules.
+func (l *look) round(ctx context.Context, r *Random) (mutations int, err error) {
+	if err := r.Cluster(ctx, 1+r.IntN(8)); err != nil {
+		return 0, err
+	}
+	s, err := l.state(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if _, err := l.settled(ctx, s); err != nil {
+		return 0, fmt.Errorf("what kube-proxy wrote: %w", err)
+	}
+	return l.mutations(ctx, r, s)
+}
+
+// mutations changes copies of the rules.
+func (l *look) mutations(ctx context.Context, r *Random, s *audit.State) (done int, err error) {
+	texts, err := l.texts(ctx)
+	if err != nil {
+		return 0, err
+	}
+	w, err := l.wire(ctx, texts)
+	if err != nil {
+		return 0, err
+	}
+	defer w.Close()
+	before, err := l.ways(w.Namespace, s)
+	if err != nil {
+		return 0, err
+	}
+	if res, err := l.audit(w.Namespace, s); err != nil || len(res.Drifts) > 0 {
+		return 0, fmt.Errorf("a copy of the rules: %w, %+v", err, res.Drifts)
+	}
+	if err := allFaithful(w, before); err != nil {
+		return 0, err
+	}
+	for range 5 {
+		changed := slices.Clone(texts)
+		i := r.IntN(len(texts))
+		var what string
+		if changed[i], what = r.Mutate(texts[i]); what == "" {
+			continue
+		}
+		is, err := l.mutation(ctx, changed, s, before)
+		if err != nil {
+			return done, fmt.Errorf("%s: %w", what, err)
+		}
+		if is {
+			done++
+		}
+	}
+	return done, nil
+}
+
+func allFaithful(w *Wire, ways map[rules.Packet][]rules.Outcome) error {
+	for p, ways := range ways {
+		if err := faithful(w, p, ways); err != nil {
+			return fmt.Errorf("the kernel with %+v: %w", p, err)
+		}
+	}
+	return nil
+}
+
+// mutation wants that the audit finds a change if it has an effect, and only then.
+func (l *look) mutation(ctx context.Context, texts []string, s *audit.State, before map[rules.Packet][]rules.Outcome) (is bool, err error) {
+	w, err := l.wire(ctx, texts)
+	if err != nil {
+		return false, nil // the program does not take it
+	}
+	defer w.Close()
+	after, err := l.ways(w.Namespace, s)
+	if err != nil {
+		return false, err
+	}
+	if err := allFaithful(w, after); err != nil {
+		return true, err
+	}
+	res, err := l.audit(w.Namespace, s)
+	if err != nil {
+		return true, err
+	}
+	e := effect(before, after, localEndpoints(s))
+	switch {
+	case e == "" && len(res.Drifts) > 0:
+		return true, fmt.Errorf("it has no effect, but: %+v", res.Drifts)
+	case e != "" && len(res.Drifts) == 0:
+		return true, fmt.Errorf("nothing is said of %s", e)
+	}
+	return true, nil
 }
