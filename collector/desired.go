@@ -17,6 +17,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/kproxy-exporter/kproxy-exporter/collector/audit"
 	"github.com/kproxy-exporter/kproxy-exporter/collector/cause"
 	"github.com/kproxy-exporter/kproxy-exporter/collector/kubeapi"
 	"github.com/kproxy-exporter/kproxy-exporter/collector/local"
@@ -48,6 +49,7 @@ type desired struct {
 	changedAt map[string]time.Time
 	// hosts are addresses of endpoints that are nodes' own.
 	hosts  map[netip.Addr]bool
+	audit  *auditWants   // nil if nothing is audited
 	turn   turn          // of the canary
 	turned chan struct{} // says that turn is another
 }
@@ -77,13 +79,20 @@ type wish struct {
 	// service or slice is what it wants.
 	service *wantedService
 	slice   *wantedSlice
+	// auditService or auditSlice is what the audit keeps, zone the node's own.
+	auditService *audit.Service
+	auditSlice   *audit.Slice
+	zone         string
 }
 
-// Labels of Services and EndpointSlices that are not for kube-proxy.
-const (
-	labelProxyName = "service.kubernetes.io/service-proxy-name"
-	forKubeProxy   = "!" + labelProxyName + ",!" + corev1.IsHeadlessService
+// What kube-proxy watches (cmd/kube-proxy/app/server.go): not Services that are
+// for another proxy or have no address, nor EndpointSlices of headless ones.
+var (
+	proxiedServices = metav1.ListOptions{LabelSelector: "!" + labelProxyName, FieldSelector: "spec.clusterIP!=" + corev1.ClusterIPNone}
+	proxiedSlices   = metav1.ListOptions{LabelSelector: "!" + corev1.IsHeadlessService}
 )
+
+const labelProxyName = "service.kubernetes.io/service-proxy-name"
 
 // newDesired reads nothing if api is nil.
 func newDesired(cfg *NodeConfig) *desired {
@@ -92,10 +101,12 @@ func newDesired(cfg *NodeConfig) *desired {
 		unheard: map[string]unheard{}, servers: map[string][]APIEndpoint{},
 		services: map[string]*wantedService{}, slices: map[string]map[string]*wantedSlice{}, changedAt: map[string]time.Time{}, turned: make(chan struct{}, 1),
 	}
+	if cfg.Audit.audits() {
+		d.audit = newAuditWants(cfg.Name)
+	}
 	if cfg.API != nil {
-		only := metav1.ListOptions{LabelSelector: forKubeProxy}
-		follow(d, source{kubeapi.Services, "services", "", only}, d.convertService)
-		follow(d, source{kubeapi.EndpointSlices, "endpointslices", "", only}, d.convertSlice)
+		follow(d, source{kubeapi.Services, "services", "", proxiedServices}, d.convertService)
+		follow(d, source{kubeapi.EndpointSlices, "endpointslices", "", proxiedSlices}, d.convertSlice)
 	}
 	return d
 }
@@ -132,6 +143,9 @@ func (d *desired) convertService(object any) (wish, bool) {
 		return wish{}, false
 	}
 	w := wish{what: "Service " + s.Namespace + "/" + s.Name, content: map[string]uint64{}, service: wantedServiceOf(s)}
+	if d.audit != nil {
+		w.auditService = audit.ServiceOf(s)
+	}
 	for _, ip := range slices.Concat([]string{s.Spec.ClusterIP}, s.Spec.ClusterIPs) {
 		if ip == "" || ip == corev1.ClusterIPNone {
 			continue
@@ -156,6 +170,9 @@ func (d *desired) convertSlice(object any) (wish, bool) {
 		return wish{}, false
 	}
 	w := wish{what: "EndpointSlice " + s.Namespace + "/" + s.Name, slice: wantedSliceOf(s, service)}
+	if d.audit != nil {
+		w.auditSlice, w.zone = d.audit.keeper.SliceOf(s)
+	}
 	if s.Namespace == metav1.NamespaceDefault && service == "kubernetes" {
 		w.servers = apiEndpoints(s, d.roots, d.vip)
 	}
@@ -186,6 +203,9 @@ func (d *desired) changed(from *contact, listed bool, previous, current *wish, n
 		delete(d.servers, previous.what)
 	}
 	d.keep(previous, current, synced, now)
+	if d.audit != nil {
+		d.audit.keep(previous, current, !synced, now)
+	}
 	d.noteTurn(previous, current, live, now)
 	if !synced {
 		return // nobody knows since when it has been so

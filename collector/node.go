@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"path/filepath"
 	"strconv"
 	"sync"
@@ -47,6 +48,10 @@ type NodeConfig struct {
 	// Responders is the Service, namespace/name, over the node role's responders on
 	// the hosts' network.
 	Responders string
+	// Audit says which Services' rules are compared with what the API wants, and
+	// NodeIPs are the node's addresses by which it is known.
+	Audit   AuditMode
+	NodeIPs []netip.Addr
 	// Canary is the Service, namespace/name, that the cluster role moves.
 	Canary string
 	// Logger gets one line for each change of a reader's state.
@@ -68,8 +73,9 @@ type Node struct {
 	cfg     NodeConfig
 	readers []*nodeReader
 	desired *desired
-	probes  *probes // nil if none is asked
-	canary  *canary // nil if it is not asked
+	probes  *probes    // nil if none is asked
+	canary  *canary    // nil if it is not asked
+	audit   *ruleAudit // nil if nothing is audited
 	// responder notes whether it can answer.
 	responder *contact
 	ports     *prober.Ports
@@ -163,6 +169,9 @@ func NewNode(cfg NodeConfig) (*Node, error) {
 	if !cfg.Probe.Only {
 		n.addReaders()
 	}
+	if cfg.Audit.audits() && !cfg.Probe.Only {
+		n.audit = newRuleAudit(n)
+	}
 	if cfg.Probe.Interval > 0 && !cfg.Probe.Only {
 		n.canary = newCanary(&cfg, n.desired)
 	}
@@ -212,6 +221,9 @@ func (n *Node) Run(ctx context.Context) {
 	}
 	if n.canary != nil {
 		wg.Go(func() { n.canary.run(ctx) })
+	}
+	if n.audit != nil {
+		wg.Go(func() { n.audit.run(ctx) })
 	}
 	if n.cfg.Responder != "" {
 		wg.Go(func() { n.respond(ctx) })
@@ -328,6 +340,9 @@ func (n *Node) snapshot(now time.Time) *cause.Snapshot {
 	if n.canary != nil {
 		s.Local.Canary = n.canary.snapshot(now)
 	}
+	if n.audit != nil {
+		s.Local.Audit = n.audit.snapshot(now)
+	}
 	s.Local.Proxy = n.proxy(now)
 	if s.Local.Proxy != nil && s.Local.Proxy.Seen {
 		s.Expected = &cause.Expected{Yes: true, Reason: cause.ReasonProcess}
@@ -369,6 +384,9 @@ func (n *Node) WriteMetrics(w io.Writer) error {
 		n.probes.write(e, s.Local.Probes)
 	}
 	writeCanary(e, s.Local.Canary, n.cfg.Name, now)
+	if n.audit != nil {
+		n.audit.write(e, s.Local.Audit)
+	}
 	return e.end()
 }
 
@@ -389,5 +407,8 @@ func (n *Node) contacts(now time.Time) []readerState {
 		note(n.probes.contact)
 	}
 	note(n.responder)
+	if n.audit != nil {
+		note(n.audit.contact)
+	}
 	return out
 }

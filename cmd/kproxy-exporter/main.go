@@ -51,6 +51,9 @@ func newApp(cfg *config) (*kingpin.Application, commands) {
 	node.Flag("probe.dns-name", "What the cluster's DNS is asked for.").Default("kubernetes.default.svc.cluster.local.").StringVar(&cfg.node.probeName)
 	node.Flag("responder.listen-address", "Where a small responder answers anybody with the node's name, over TCP (HTTP) and UDP (echo): the other nodes' probes ask it; empty for nowhere.").
 		Default(":19250").StringVar(&cfg.node.responder)
+	node.Flag("audit", "Whose rules in the kernel are compared with what the API wants: all Services', those that are probed and the exporter's own (canary), or nobody's (off). It reads and never writes.").
+		Default("all").EnumVar(&cfg.node.audit, "off", "canary", "all")
+	node.Flag("node-ip", "The node's addresses, from status.podIPs of a pod on the host's network: at them kube-proxy serves node ports by default in mode nftables.").Envar("NODE_IPS").StringVar(&cfg.node.ips)
 	canaryService(node, cfg)
 	once := app.Command("diagnose", "Judge once, for a person: exits with 0 if nothing is wrong, 1 if a cause was found, 2 if it could not tell.")
 	wholeCluster(once, cfg)

@@ -58,6 +58,8 @@ type nodeConfig struct {
 	probeName                   string
 	probeOnly                   bool
 	responder                   string
+	audit                       string
+	ips                         string
 }
 
 // listens is whether somebody can listen at an address as it is written.
@@ -168,6 +170,14 @@ func newNodeRole(cfg config, l logs) (role, error) {
 	}
 	if a, err := netip.ParseAddr(node.VIPHost); err != nil || a.IsLoopback() {
 		node.VIPHost = "" // it is set to something that is no Service
+	}
+	node.Audit = collector.AuditMode(cfg.node.audit)
+	for _, text := range strings.FieldsFunc(cfg.node.ips, func(r rune) bool { return r == ',' || r == ' ' }) {
+		a, err := netip.ParseAddr(text)
+		if err != nil {
+			return nil, fmt.Errorf("--node-ip: %w", err)
+		}
+		node.NodeIPs = append(node.NodeIPs, a.Unmap())
 	}
 	services := map[string]string{}
 	for _, text := range cfg.node.probeServices {

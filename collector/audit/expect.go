@@ -39,29 +39,48 @@ func ofFamily(all []netip.Addr, f rules.Family) (out []netip.Addr) {
 }
 
 // place is where the node is, as far as it is known.
-type place struct {
-	node, zone string
-	// last says to prefer the last of contradicting entries for an endpoint.
-	last bool
-}
+type place struct{ node, zone string }
 
 // wanted is what kube-proxy should do for a port. Where the API leaves it open,
 // or the node's zone is not known, there is more than one answer.
 func wanted(s *Service, p *Port, slicesOf []*Slice, f rules.Family, node, zone string, zoneKnown bool) (out []*port) {
-	all, doubtful := endpointsOf(p, slicesOf, f, false)
-	places := []place{{node: node, zone: zone}}
+	all, doubtful := endpointsOf(p, slicesOf, f)
+	places := []place{{node, zone}}
 	if !zoneKnown {
 		for _, z := range zonesOf(all) {
-			places = append(places, place{node: node, zone: z})
+			places = append(places, place{node, z})
 		}
 	}
 	for _, at := range places {
 		out = append(out, categorize(s, p, all, at, f))
 	}
-	if doubtful {
-		all, _ = endpointsOf(p, slicesOf, f, true)
+	if !doubtful {
+		return out
+	}
+	for _, order := range orders(slicesOf) {
+		all, _ = endpointsOf(p, order, f)
 		for _, at := range places {
 			out = append(out, categorize(s, p, all, at, f))
+		}
+	}
+	return out
+}
+
+// orders are those in which kube-proxy may read EndpointSlices that contradict
+// each other; of many, those in which each is the last and the first.
+func orders(all []*Slice) (out [][]*Slice) {
+	if len(all) > 4 {
+		for i := range all {
+			out = append(out, slices.Concat(all[i:], all[:i]))
+		}
+		return out
+	}
+	if len(all) < 2 {
+		return [][]*Slice{all}
+	}
+	for i := range all {
+		for _, rest := range orders(slices.Concat(all[:i:i], all[i+1:])) {
+			out = append(out, append([]*Slice{all[i]}, rest...))
 		}
 	}
 	return out
@@ -82,10 +101,10 @@ func zonesOf(all []Endpoint) (out []string) {
 	return out
 }
 
-// endpointsOf are those of a port, each once, with the port in Address' place in
-// ports. An address in several EndpointSlices is what the one that does not end
-// says; if several do not and differ it is doubtful.
-func endpointsOf(p *Port, slicesOf []*Slice, f rules.Family, last bool) (out []Endpoint, doubtful bool) {
+// endpointsOf are those of a port, each once. Of an address in several
+// EndpointSlices the last entry counts that does not end, else the first; it is
+// doubtful if they differ, as nothing says which comes last.
+func endpointsOf(p *Port, slicesOf []*Slice, f rules.Family) (out []Endpoint, doubtful bool) {
 	type where struct {
 		a    netip.Addr
 		port uint16
@@ -107,17 +126,14 @@ func endpointsOf(p *Port, slicesOf []*Slice, f rules.Family, last bool) (out []E
 					at = make(map[where]int, len(s.Endpoints))
 				}
 				k, known := at[where{e.Address, e.port}]
-				switch {
-				case !known:
+				if !known {
 					at[where{e.Address, e.port}] = len(out)
 					out = append(out, e)
-				case e.Terminating:
-				case out[k].Terminating:
+					continue
+				}
+				doubtful = doubtful || out[k] != e && out[k].Terminating == e.Terminating
+				if !e.Terminating {
 					out[k] = e
-				case out[k] != e:
-					if doubtful = true; last {
-						out[k] = e
-					}
 				}
 			}
 		}

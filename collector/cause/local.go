@@ -2,6 +2,8 @@ package cause
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 )
@@ -30,6 +32,9 @@ type Local struct {
 	Canary *Canary
 	// Needs is what the node and kube-proxy's image have of what it needs.
 	Needs *Needs
+	// Audit is how the kernel's rules differ from what the API wants; nil if nobody
+	// compares.
+	Audit *Audit
 	// Rules are the rule worlds in which kube-proxy's rules were found.
 	Rules *RuleWorlds
 }
@@ -182,6 +187,50 @@ type Needs struct {
 	Forwarding   string
 	// What the kernel does not show, or not yet.
 	NoConntrack, NoNFTables, NoIPTables, NoIPVS bool
+}
+
+// Audit is how the kernel's rules differ from what the API wants, beyond what
+// kube-proxy is about to write.
+type Audit struct {
+	// At is when the newest look began; Lacks says what is not known, and then
+	// nothing else is.
+	At    time.Time
+	Lacks string
+	// Services are how many were compared, Drift how many differ, by kind.
+	Services int
+	Drift    map[string]int
+	// Flushed are the IP families of which no rule leads where it should.
+	Flushed []string
+	// Since is when the oldest difference began; zero if there is none.
+	Since time.Time
+	// Examples say to a person what differs.
+	Examples []string
+}
+
+// drifted is the verdict of the audit; Unknown if there is none.
+func (a *Audit) drifted() Verdict {
+	switch {
+	case a == nil:
+		return unknown("an audit of the rules")
+	case a.Lacks != "":
+		return unknown(a.Lacks)
+	case len(a.Flushed) > 0:
+		return active(a.Since, Finding{"flushed", append([]string{fmt.Sprintf("%s: no packet to any Service is sent where it should be, as of %s", strings.Join(a.Flushed, " and "), stamp(a.At))}, a.Examples...)})
+	case a.Since.IsZero():
+		return inactive()
+	}
+	return active(a.Since, Finding{"drift", append([]string{fmt.Sprintf("of the rules of %d Services compared %s: %s", a.Services, stamp(a.At), a.kinds())}, a.Examples...)})
+}
+
+// kinds says how many differ in which way.
+func (a *Audit) kinds() string {
+	var parts []string
+	for _, k := range slices.Sorted(maps.Keys(a.Drift)) {
+		if n := a.Drift[k]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, strings.ReplaceAll(k, "_", " ")))
+		}
+	}
+	return strings.Join(parts, ", ")
 }
 
 // RuleWorlds says where rules of kube-proxy are that take effect.

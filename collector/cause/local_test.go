@@ -30,6 +30,7 @@ func healthyLocal() *Snapshot {
 			Inotify:   &Limit{Left: true, Since: began},
 			Runtime:   &Socket{Path: "/run/containerd/containerd.sock", Since: began, Times: 100},
 			Rules:     &RuleWorlds{NFTables: true, Since: began},
+			Audit:     &Audit{At: now, Services: 3, Drift: map[string]int{}},
 			Probes:    []Probe{probeOf(func(*ProbeRound) {})},
 			Needs:     &Needs{Mode: "nftables", Forwarding: "net/ipv4/ip_forward", NoIPTables: true, NoIPVS: true},
 		},
@@ -80,6 +81,10 @@ var sickNode = map[string]map[string]func(*Snapshot){
 		"other_mode":     func(s *Snapshot) { s.Local.Rules.IPTables = true },
 	},
 	"rules_stale": {
+		"flushed": func(s *Snapshot) { s.Local.Audit.Flushed, s.Local.Audit.Since = []string{"IPv4"}, now },
+		"drift": func(s *Snapshot) {
+			s.Local.Audit.Since, s.Local.Audit.Drift, s.Local.Audit.Examples = now, map[string]int{"missing": 1}, []string{"default/a missing: x"}
+		},
 		"watch_stale": func(s *Snapshot) {
 			s.Local.Proxy.Families[1].Unheard, s.Local.Proxy.Families[1].UnheardSince = "Service default/x", now.Add(-hearing)
 		},
@@ -234,7 +239,16 @@ func TestNodeBoundaries(t *testing.T) {
 		}, Active, "sync_stuck"},
 		{"/livez fails", func(s *Snapshot) { s.Local.Proxy.Ports.Healthz = answers(10256, 503, 503) }, Active, "sync_stuck"},
 		{"/healthz fails alone: a drain", func(s *Snapshot) { s.Local.Proxy.Ports.Healthz = answers(10256, 503, 200) }, Inactive, ""},
-		{"its metrics cannot be read", func(s *Snapshot) { s.Local.Proxy.Families = nil }, Unknown, ""},
+		{"its metrics cannot be read", func(s *Snapshot) { s.Local.Proxy.Families, s.Local.Audit = nil, nil }, Unknown, ""},
+		{"nor its rules", func(s *Snapshot) { s.Local.Proxy.Families, s.Local.Audit = nil, &Audit{Lacks: "x"} }, Unknown, ""},
+		{"but its rules are right", func(s *Snapshot) { s.Local.Proxy.Families = nil }, Inactive, ""},
+		{"some rules differ", func(s *Snapshot) {
+			s.Local.Audit.Since, s.Local.Audit.Drift = now, map[string]int{"stale": 1}
+		}, Active, "drift"},
+		{"and syncs fail", func(s *Snapshot) {
+			s.Local.Audit.Since, s.Local.Audit.Drift = now, map[string]int{"stale": 1}
+			s.Local.Proxy.Families[0].Failing = now.Add(-waiting / 2)
+		}, Active, "sync_failing"},
 		{"there is none", neverSeen, Unknown, ""},
 		{"nobody looked", noProxy, Unknown, ""},
 	})

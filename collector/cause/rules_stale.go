@@ -13,7 +13,8 @@ var rulesStale = Cause{
 		{"sync_failing", "Each try to write the rules fails: see the line; the same line number each time is one bad Service."},
 		{"sync_stuck", "Rules have waited for long to be written: read kube-proxy's log for failed syncs, look for a blocked iptables or nft on the node, restart the pod."},
 		{"watch_stale", "kube-proxy, or what stands in its place, does not follow what changes in the API although others do: its connection is dead. Restart the pod; look for a firewall or load balancer that forgets connections in silence."},
-		{"flushed", "Somebody removes the rules: look for a firewall service that reloads at that time."},
+		{"flushed", "Somebody removes the rules: look for a firewall service that reloads at that time. Restart the kube-proxy pod, which writes all rules anew."},
+		{"drift", "The kernel's rules are not what the API wants, and kube-proxy does not notice: restart its pod, which writes all rules anew; find out what else changes rules on the node."},
 	},
 	Eval: func(s *Snapshot) Verdict {
 		v := fromLogs(s, "rules_stale")
@@ -50,10 +51,14 @@ var rulesStale = Cause{
 		if h := p.Ports.Healthz; p.says(h, PortAnswered) && h.Livez == statusUnavailable {
 			return active(h.Since, Finding{"sync_stuck", []string{h.String()}})
 		}
+		audited := s.Local.Audit.drifted()
+		if audited.State == Active {
+			return audited // it was looked at, whatever kube-proxy says
+		}
 		if v := s.Local.Canary.stale(s.Now); v.State == Active {
 			return v
 		}
-		if p.Families == nil {
+		if p.Families == nil && audited.State == Unknown {
 			return unknown("kube-proxy's metrics on the node")
 		}
 		return inactive()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -148,6 +149,16 @@ func (r *Random) ingress() (out []corev1.LoadBalancerIngress) {
 	return out
 }
 
+// nodeOf is where an address is: it is on one node, or on none that is known.
+func (r *Random) nodeOf(address string) string {
+	for i, n := range r.Nodes {
+		if strings.HasPrefix(address, fmt.Sprintf("10.244.%d.", i+1)) || strings.HasPrefix(address, fmt.Sprintf("fd00:10:244:%d:", i+1)) || i == 0 && address == r.NodeIP {
+			return n
+		}
+	}
+	return ""
+}
+
 func (r *Random) slice(s *corev1.Service, j int) *discoveryv1.EndpointSlice {
 	e := &discoveryv1.EndpointSlice{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("%s-%d", s.Name, j), Labels: map[string]string{discoveryv1.LabelServiceName: s.Name}}, AddressType: discoveryv1.AddressTypeIPv4}
 	switch {
@@ -180,7 +191,7 @@ func (r *Random) slice(s *corev1.Service, j int) *discoveryv1.EndpointSlice {
 				one.Addresses = []string{r.NodeIP}
 			}
 		}
-		if n := r.one(append([]string{""}, r.Nodes...)...); n != "" {
+		if n := r.nodeOf(one.Addresses[0]); n != "" {
 			one.NodeName = &n
 		}
 		one.Conditions = discoveryv1.EndpointConditions{Ready: new(true)}

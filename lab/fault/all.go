@@ -25,7 +25,7 @@ const (
 )
 
 // All are the faults, those that are quick to take back first.
-var All = slices.Concat(podFaults, configFaults, policyFaults, nodeFaults, ownFaults)
+var All = slices.Concat(podFaults, configFaults, policyFaults, nodeFaults, ownFaults, ruleFaults)
 
 // podFaults are what keeps kube-proxy's pod from being or from running.
 var podFaults = []Fault{

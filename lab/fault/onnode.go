@@ -109,7 +109,7 @@ var ownFaults = []Fault{
 		},
 	},
 	{
-		Name: "vip-rules-gone", Breaks: "somebody removes the rules of the Service kubernetes", OnNode: "vip_unreachable/dataplane",
+		Name: "vip-rules-gone", Breaks: "somebody removes the rules of the Service kubernetes", OnNode: "rules_stale/drift", BesideOnNode: []string{"vip_unreachable"},
 		inject: func(ctx context.Context, t *target) error {
 			if err := t.awaitSynced(ctx); err != nil { // or it writes them after us
 				return err
@@ -126,7 +126,7 @@ var ownFaults = []Fault{
 	{
 		// kube-proxy 1.37 takes its own rules for somebody else's then, and removes them.
 		Name: "image-without-protocols", Breaks: "the image has no /etc/protocols, and the pod is restarted: each second time no Service has rules, and kube-proxy says that it is well",
-		OnNode: "vip_unreachable/dataplane", Modes: []string{"nftables"},
+		OnNode: "rules_stale/flushed", BesideOnNode: []string{"vip_unreachable"}, Modes: []string{"nftables"},
 		inject: editPodSpec(func(s *corev1.PodSpec) {
 			s.Volumes = append(s.Volumes, corev1.Volume{Name: "none", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/dev/null"}}})
 			s.Containers[0].VolumeMounts = append(s.Containers[0].VolumeMounts, corev1.VolumeMount{Name: "none", MountPath: "/etc/protocols"})

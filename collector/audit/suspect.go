@@ -1,0 +1,160 @@
+package audit
+
+import (
+	"slices"
+	"time"
+)
+
+// Sync is what kube-proxy says of an IP family.
+type Sync struct {
+	// Queued is when it last heard of a change, Synced when it last wrote its
+	// rules; zero if that is not known.
+	Queued, Synced time.Time
+	// Halted says that its process was stopped by a signal, Gone since when there
+	// is none; zero if there is one, or nobody knows.
+	Halted bool
+	Gone   time.Time
+}
+
+// How long rules may differ from what the API wants before that is drift.
+const (
+	// again is the least between two looks that must agree.
+	again = 300 * time.Millisecond
+	// told is how long our own watch may be behind kube-proxy's.
+	told = 5 * time.Second
+	// behind is how long kube-proxy's watch may be behind ours: it waits for up to
+	// a minute before it connects again. Other signs are waited for first.
+	behind = 105 * time.Second
+	// waiting is how long a change that it has heard of may wait to be written.
+	waiting = 90 * time.Second
+	// restart is how long a process may be away.
+	restart = 30 * time.Second
+)
+
+// suspect is something that differed at the last look.
+type suspect struct {
+	since, last time.Time
+	// calm is when the last look before it began: then it did not differ, and what
+	// the API wants has not changed since; zero if that is not so.
+	calm   time.Time
+	drifts []Drift
+	drift  bool
+}
+
+// Judge tells drift from what is being written. It is told of each look at one
+// IP family, in turn.
+type Judge struct {
+	suspects map[string]*suspect
+	look     time.Time // when the last began
+	started  time.Time
+	sent     bool
+}
+
+// Judgement is what is known of an IP family after a look.
+type Judgement struct {
+	// Drifts are those that count.
+	Drifts []Drift
+	// Flushed says that no packet to any Service is treated as it should be.
+	Flushed bool
+	// Since is the oldest of them.
+	Since time.Time
+	// Pending says that something differs and may be on its way.
+	Pending bool
+}
+
+// whole is the suspect of which no Service is: that all rules are gone.
+const whole = "\x00all rules"
+
+// Look judges the result of a look that began at a time. changed says when what
+// the API wants of a Service last changed, zero if it has not since we listen.
+func (j *Judge) Look(r *Result, began, now time.Time, changed func(service string) time.Time, sync Sync) Judgement {
+	if j.suspects == nil {
+		j.suspects, j.started = map[string]*suspect{}, began
+	}
+	by := map[string][]Drift{}
+	for _, d := range r.Drifts {
+		by[d.Service] = append(by[d.Service], d)
+	}
+	gone := r.Wanted > 0 && r.Sent == 0 && !slices.ContainsFunc(r.Drifts, func(d Drift) bool { return d.Kind != Missing })
+	if gone {
+		by[whole] = []Drift{{"", Missing, "no packet to any Service is sent where it should be"}}
+	}
+	for name := range j.suspects {
+		if by[name] == nil {
+			delete(j.suspects, name)
+		}
+	}
+	var out Judgement
+	for name, drifts := range by {
+		s := j.suspects[name]
+		at := j.started
+		if name != whole {
+			if c := changed(name); !c.IsZero() {
+				at = c
+			}
+		}
+		if s == nil {
+			s = &suspect{since: now}
+			if !j.look.IsZero() && !at.After(j.look) && (name != whole || j.sent) {
+				s.calm = j.look
+			}
+			j.suspects[name] = s
+		}
+		if !s.calm.IsZero() && at.After(s.calm) {
+			s.calm, s.drift, s.since = time.Time{}, false, now // it is another question now
+		}
+		s.drifts, s.last = drifts, now
+		s.drift = s.drift || now.Sub(s.since) >= again && s.counts(now, at, sync)
+		if !s.drift {
+			out.Pending = true
+			continue
+		}
+		if out.Since.IsZero() || s.since.Before(out.Since) {
+			out.Since = s.since
+		}
+		if name == whole {
+			out.Flushed = true
+		} else {
+			out.Drifts = append(out.Drifts, drifts...)
+		}
+	}
+	slices.SortFunc(out.Drifts, func(a, b Drift) int {
+		if c := slices.Index(Kinds, a.Kind) - slices.Index(Kinds, b.Kind); c != 0 {
+			return c
+		}
+		return compareText(a.Service+a.What, b.Service+b.What)
+	})
+	j.look, j.sent = began, r.Sent > 0
+	return out
+}
+
+func compareText(a, b string) int {
+	switch {
+	case a < b:
+		return -1
+	case a > b:
+		return 1
+	}
+	return 0
+}
+
+// counts is whether a difference is none that kube-proxy is about to mend: at is
+// when what the API wants last changed.
+func (s *suspect) counts(now, at time.Time, k Sync) bool {
+	dead := k.Halted || !k.Gone.IsZero() && now.Sub(k.Gone) >= restart
+	if !s.calm.IsZero() {
+		// It was right, and nothing was to be changed. If kube-proxy wrote rules
+		// since, it may know more than we were told yet.
+		return dead || !k.Synced.IsZero() && k.Synced.Before(s.calm) || now.Sub(s.since) >= told
+	}
+	age := now.Sub(at)
+	switch {
+	case dead:
+		return true
+	case k.Synced.After(at.Add(told)):
+		return true // it wrote rules long after it must have heard
+	case !k.Queued.Before(at.Add(-told)) && !k.Queued.IsZero():
+		return age >= waiting
+	}
+	return age >= behind
+}

@@ -1,0 +1,101 @@
+package audit
+
+import (
+	"testing"
+	"time"
+)
+
+// TestJudge is what tells drift from what is being written.
+func TestJudge(t *testing.T) {
+	start := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	at := func(d time.Duration) time.Time { return start.Add(d) }
+	right, wrong := &Result{Wanted: 3, Sent: 3}, &Result{Wanted: 3, Sent: 2, Drifts: []Drift{{"a/b", Missing, "x"}}}
+	gone := &Result{Wanted: 3, Drifts: []Drift{{"a/b", Missing, "x"}}}
+	type look struct {
+		after  time.Duration
+		result *Result
+		sync   Sync
+		want   string
+	}
+	judged := func(j Judgement) string {
+		switch {
+		case j.Flushed:
+			return "flushed"
+		case len(j.Drifts) > 0:
+			return "drift"
+		case j.Pending:
+			return "pending"
+		}
+		return ""
+	}
+	old := Sync{Queued: at(-time.Hour), Synced: at(-time.Hour)}
+	for name, tc := range map[string]struct {
+		changed time.Duration // when the API last changed what it wants; never if it is 0
+		looks   []look
+	}{
+		"right, then changed behind kube-proxy's back": {0, []look{
+			{time.Second, right, old, ""}, {2 * time.Second, wrong, old, "pending"}, {2*time.Second + again, wrong, old, "drift"}, {3 * time.Second, right, old, ""},
+		}},
+		"for a moment only": {0, []look{{time.Second, right, old, ""}, {2 * time.Second, wrong, old, "pending"}, {3 * time.Second, right, old, ""}, {4 * time.Second, wrong, old, "pending"}}},
+		"all rules gone":    {0, []look{{time.Second, right, old, ""}, {2 * time.Second, gone, old, "pending"}, {2*time.Second + again, gone, old, "flushed"}}},
+		"kube-proxy wrote rules meanwhile, and may know more": {0, []look{
+			{time.Second, right, old, ""}, {2 * time.Second, wrong, Sync{Synced: at(1500 * time.Millisecond)}, "pending"},
+			{6 * time.Second, wrong, Sync{Synced: at(1500 * time.Millisecond)}, "pending"}, {2*time.Second + told, wrong, Sync{Synced: at(1500 * time.Millisecond)}, "drift"},
+		}},
+		"the API changed it, kube-proxy has not heard": {10 * time.Second, []look{
+			{time.Second, right, old, ""}, {11 * time.Second, wrong, old, "pending"}, {10*time.Second + behind - 1, wrong, old, "pending"}, {10*time.Second + behind, wrong, old, "drift"},
+		}},
+		"the API changed it, kube-proxy has heard": {10 * time.Second, []look{
+			{time.Second, right, old, ""}, {11 * time.Second, wrong, Sync{Queued: at(10 * time.Second)}, "pending"},
+			{10*time.Second + waiting - 1, wrong, Sync{Queued: at(10 * time.Second)}, "pending"}, {10*time.Second + waiting, wrong, Sync{Queued: at(10 * time.Second)}, "drift"},
+		}},
+		"the API changed it, kube-proxy wrote, and not that": {10 * time.Second, []look{
+			{11 * time.Second, wrong, old, "pending"}, {16 * time.Second, wrong, Sync{Synced: at(14 * time.Second)}, "pending"}, {17 * time.Second, wrong, Sync{Synced: at(10*time.Second + told + 1)}, "drift"},
+		}},
+		"the API changed it, kube-proxy is stopped": {10 * time.Second, []look{
+			{11 * time.Second, wrong, Sync{Halted: true}, "pending"}, {12 * time.Second, wrong, Sync{Halted: true}, "drift"},
+		}},
+		"the API changed it, kube-proxy is gone": {10 * time.Second, []look{
+			{11 * time.Second, wrong, Sync{Gone: at(9 * time.Second)}, "pending"}, {9*time.Second + restart - 1, wrong, Sync{Gone: at(9 * time.Second)}, "pending"},
+			{9*time.Second + restart, wrong, Sync{Gone: at(9 * time.Second)}, "drift"},
+		}},
+		"wrong from the first look": {0, []look{
+			{0, wrong, old, "pending"}, {time.Minute, wrong, old, "pending"}, {behind, wrong, old, "drift"},
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var j Judge
+			for i, l := range tc.looks {
+				changed := func(string) time.Time {
+					if tc.changed == 0 || l.after < tc.changed {
+						return time.Time{}
+					}
+					return at(tc.changed)
+				}
+				if got := judged(j.Look(l.result, at(l.after), at(l.after), changed, l.sync)); got != l.want {
+					t.Errorf("look %d after %s: %q, want %q", i, l.after, got, l.want)
+				}
+			}
+		})
+	}
+}
+
+// TestJudgeSince is since when something differs, and that a change of what the
+// API wants asks anew.
+func TestJudgeSince(t *testing.T) {
+	now := time.Now()
+	var changed time.Time
+	when := func(string) time.Time { return changed }
+	wrong := &Result{Wanted: 1, Sent: 1, Drifts: []Drift{{"a/b", Stale, "x"}, {"a/b", Unlinked, "y"}}}
+	var j Judge
+	j.Look(&Result{}, now, now, when, Sync{})
+	j.Look(wrong, now.Add(time.Second), now.Add(time.Second), when, Sync{Synced: now.Add(-time.Hour)})
+	got := j.Look(wrong, now.Add(2*time.Second), now.Add(2*time.Second), when, Sync{Synced: now.Add(-time.Hour)})
+	if !got.Since.Equal(now.Add(time.Second)) || len(got.Drifts) != 2 || got.Drifts[0].Kind != Unlinked {
+		t.Errorf("%+v", got)
+	}
+	changed = now.Add(3 * time.Second)
+	if got := j.Look(wrong, now.Add(4*time.Second), now.Add(4*time.Second), when, Sync{}); len(got.Drifts) != 0 || !got.Pending {
+		t.Errorf("after the API changed it: %+v", got)
+	}
+}
