@@ -57,7 +57,7 @@ func ensureKernel(dir string) (kernel, error) {
 	if err != nil {
 		return kernel{}, err
 	}
-	defer os.RemoveAll(tmp)
+	defer func() { _ = os.RemoveAll(tmp) }()
 	if err := downloadKernel(tmp); err != nil {
 		// The lists may be missing, or older than what the mirror has.
 		if _, err := run(tmp, "apt-get", "update", "-q"); err != nil {
@@ -68,8 +68,11 @@ func ensureKernel(dir string) (kernel, error) {
 		}
 	}
 	debs, err := filepath.Glob(filepath.Join(tmp, "*.deb"))
-	if err != nil || len(debs) != 1 {
-		return kernel{}, fmt.Errorf("%d packages of a kernel in %s, want 1: %w", len(debs), tmp, err)
+	if err != nil {
+		return kernel{}, err
+	}
+	if len(debs) != 1 {
+		return kernel{}, fmt.Errorf("%d packages of a kernel in %s, want 1", len(debs), tmp)
 	}
 	if _, err := run(tmp, "dpkg", "-x", debs[0], "root"); err != nil {
 		return kernel{}, err
@@ -103,6 +106,7 @@ func downloadKernel(dir string) error {
 func run(dir string, argv ...string) (string, error) {
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "LC_ALL=C") // what it says is read
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("%s: %w: %s", strings.Join(argv, " "), err, strings.TrimSpace(string(out)))

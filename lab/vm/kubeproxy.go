@@ -8,6 +8,7 @@ import (
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/clientcmd"
 
@@ -27,7 +28,8 @@ const (
 
 // StartKubeProxy makes the guest a node of a lab by its Node object and starts
 // kube-proxy in it, with the configuration, the rights and the files of one that
-// runs in a pod of the lab, but in mode ipvs. It does not wait for it.
+// runs in a pod of the lab, but in mode ipvs. It does not wait for it. Called
+// again after kube-proxy was ended, it starts it again.
 func (v *VM) StartKubeProxy(ctx context.Context, c *cluster.Cluster) error {
 	if err := v.createNode(ctx, c); err != nil {
 		return err
@@ -58,7 +60,7 @@ func (v *VM) createNode(ctx context.Context, c *cluster.Cluster) error {
 			{Type: corev1.NodeInternalIP, Address: GuestIP}, {Type: corev1.NodeHostName, Address: v.Name},
 		}},
 	}
-	if _, err := client.CoreV1().Nodes().Create(ctx, node, metav1.CreateOptions{}); err != nil {
+	if _, err := client.CoreV1().Nodes().Create(ctx, node, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
 		return fmt.Errorf("create node %s: %w", v.Name, err)
 	}
 	return nil

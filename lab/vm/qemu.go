@@ -23,13 +23,15 @@ func (v *VM) start(kernel, initrd string) error {
 		nic += fmt.Sprintf(",hostfwd=tcp:%s-%s:%d", host, GuestIP, guest)
 	}
 	cmd := exec.Command("qemu-system-x86_64",
-		"-accel", "tcg", // kvm may be there and hang
-		"-cpu", "max", "-m", strconv.Itoa(v.MemoryMB),
-		"-kernel", kernel, "-initrd", initrd, "-append", "console=ttyS0 quiet panic=-1"+os.Getenv("XAPP"),
+		// Not kvm: it may be there and hang. What was translated may take a whole
+		// gigabyte more; a quarter of it will do.
+		"-accel", "tcg,tb-size=256",
+		"-cpu", "qemu64,+rdrand", // else the guest has no random numbers for seconds
+		"-m", strconv.Itoa(v.MemoryMB),
+		"-kernel", kernel, "-initrd", initrd, "-append", "console=ttyS0 quiet panic=-1",
 		"-nodefaults", "-display", "none", "-no-reboot", "-serial", "file:"+v.consoleLog(),
 		"-netdev", nic, "-device", "virtio-net-pci,netdev=n,romfile=",
 	)
-	cmd.Args = append(cmd.Args, strings.Fields(os.Getenv("XARG"))...)
 	log, err := os.Create(v.qemuLog())
 	if err != nil {
 		return err

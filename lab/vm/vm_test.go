@@ -3,24 +3,15 @@ package vm_test
 import (
 	"bytes"
 	"context"
-	"encoding/hex"
 	"fmt"
-	"net"
-	"net/http"
-	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
-	"github.com/kproxy-exporter/kproxy-exporter/lab/cluster"
 	"github.com/kproxy-exporter/kproxy-exporter/lab/vm"
 )
 
@@ -32,63 +23,13 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-const healthzPort = 10256
-
-// The real kube-proxy programs ip_vs in a machine whose kernel has it.
-func TestKubeProxyInModeIPVS(t *testing.T) {
-	ctx := t.Context()
-	c := lab(t)
-	v := boot(t)
-
-	t.Run("files and commands", func(t *testing.T) { filesAndCommands(t, v) })
-
-	began := time.Now()
-	if err := v.StartKubeProxy(ctx, c); err != nil {
-		t.Fatal(err)
-	}
-	await(t, v, "the first sync", func() string { return lacks(ctx, v, "10.96.0.1:443", 1) })
-	t.Logf("from kube-proxy's start to its first virtual server: %s", time.Since(began))
-	await(t, v, "/healthz", func() string { return get("http://" + v.Forward(healthzPort) + "/healthz") })
-	t.Logf("from kube-proxy's start to /healthz: %s", time.Since(began))
-
-	began = time.Now()
-	service := createService(t, c, []string{"10.244.9.1", "10.244.9.2"}, 8080)
-	ports := []string{service.Spec.ClusterIP + ":80", vm.GuestIP + ":" + strconv.Itoa(int(service.Spec.Ports[0].NodePort))}
-	for _, p := range ports {
-		await(t, v, "virtual server "+p, func() string { return lacks(ctx, v, p, 2, "10.244.9.1:8080", "10.244.9.2:8080") })
-	}
-	t.Logf("from a Service's creation to its rules: %s", time.Since(began))
-
-	t.Run("packets", func(t *testing.T) { packets(t, c, v) })
-}
-
-// lab is a cluster with one node, whose API server the guest's kube-proxy uses.
-func lab(t *testing.T) *cluster.Cluster {
-	t.Helper()
-	// Not t.TempDir: Down must remove it, nobody else.
-	dir := filepath.Join("../..", ".lab-vm-"+strconv.Itoa(os.Getpid()))
-	t.Cleanup(func() {
-		if err := cluster.Down(dir); err != nil {
-			t.Error(err)
-		}
-	})
-	began := time.Now()
-	var said bytes.Buffer
-	c, err := cluster.Up(t.Context(), cluster.Config{Dir: dir, Bin: "../bin", Nodes: 1, Mode: "nftables"}, cluster.NewProgress(&said, filepath.Join(t.TempDir(), "timings.json")))
-	if err != nil {
-		t.Fatalf("%v\n%s", err, said.String())
-	}
-	t.Logf("the lab's start: %s", time.Since(began))
-	return c
-}
-
 // boot starts a machine and wants that nothing of it is left at the end.
 func boot(t *testing.T) *vm.VM {
 	t.Helper()
 	began := time.Now()
 	dir := t.TempDir()
 	v, err := vm.Up(t.Context(), vm.Config{
-		Dir: dir, Bin: "../bin", Root: "../..", Name: "vm1", Ports: []int{healthzPort, 10249},
+		Dir: dir, Bin: "../bin", Root: "../..", Name: "vm1", Ports: []int{healthzPort, metricsPort},
 		Files: map[string]string{vm.Kube: "../bin/kube"},
 	})
 	if err != nil {
@@ -114,7 +55,7 @@ func boot(t *testing.T) *vm.VM {
 	return v
 }
 
-// processes are those that were called with dir.
+// processes are those of qemu that were called with dir.
 func processes(t *testing.T, dir string) []string {
 	t.Helper()
 	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
@@ -123,7 +64,7 @@ func processes(t *testing.T, dir string) []string {
 	}
 	var out []string
 	for _, f := range files {
-		if command, _ := os.ReadFile(f); bytes.Contains(command, []byte(dir)) {
+		if command, _ := os.ReadFile(f); bytes.HasPrefix(command, []byte("qemu")) && bytes.Contains(command, []byte(dir)) {
 			out = append(out, filepath.Base(filepath.Dir(f))+" "+strings.ReplaceAll(string(command), "\x00", " "))
 		}
 	}
@@ -160,129 +101,60 @@ func filesAndCommands(t *testing.T, v *vm.VM) {
 		}
 		return ""
 	})
-	// Only this machine and its host are reached.
-	if out, err := v.Exec(ctx, "ping", "-c", "1", "-W", "1", "192.0.2.1"); err == nil || !strings.Contains(err.Error(), "Network is unreachable") {
-		t.Errorf("a foreign address: %q, %v", out, err)
-	}
-}
-
-// createService makes a Service and its endpoints by hand.
-func createService(t *testing.T, c *cluster.Cluster, addresses []string, port int32) *corev1.Service {
-	t.Helper()
-	client, err := c.Client()
-	if err != nil {
-		t.Fatal(err)
-	}
-	service, err := client.CoreV1().Services("default").Create(t.Context(), &corev1.Service{
-		ObjectMeta: metav1.ObjectMeta{GenerateName: "by-hand-"},
-		Spec:       corev1.ServiceSpec{Type: corev1.ServiceTypeNodePort, Ports: []corev1.ServicePort{{Name: "http", Port: 80}}},
-	}, metav1.CreateOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	name := "http"
-	slice := &discoveryv1.EndpointSlice{
-		ObjectMeta:  metav1.ObjectMeta{Name: service.Name, Labels: map[string]string{discoveryv1.LabelServiceName: service.Name}},
-		AddressType: discoveryv1.AddressTypeIPv4,
-		Ports:       []discoveryv1.EndpointPort{{Name: &name, Port: &port}},
-	}
-	for _, a := range addresses {
-		slice.Endpoints = append(slice.Endpoints, discoveryv1.Endpoint{Addresses: []string{a}})
-	}
-	if _, err := client.DiscoveryV1().EndpointSlices("default").Create(t.Context(), slice, metav1.CreateOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	return service
-}
-
-// packets really go through ip_vs to a server on the host.
-func packets(t *testing.T, c *cluster.Cluster, v *vm.VM) {
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "through ip_vs") }))
-	defer server.Close()
-	_, port, err := net.SplitHostPort(server.Listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	n, err := strconv.Atoi(port)
-	if err != nil {
-		t.Fatal(err)
-	}
-	service := createService(t, c, []string{vm.HostIP}, int32(n))
-	await(t, v, "an answer through ip_vs", func() string {
-		out, err := v.Exec(t.Context(), "wget", "-q", "-T", "2", "-O", "-", "http://"+service.Spec.ClusterIP)
-		if err != nil || out != "through ip_vs" {
-			return fmt.Sprintf("%q %v", out, err)
-		}
-		return ""
-	})
-}
-
-// lacks says what /proc/net/ip_vs lacks of a virtual server with n real ones.
-func lacks(ctx context.Context, v *vm.VM, virtual string, n int, real ...string) string {
-	out, err := v.Exec(ctx, "cat", "/proc/net/ip_vs")
-	if err != nil {
-		return err.Error()
-	}
-	servers := virtualServers(out)[virtual]
-	for _, r := range real {
-		if !slices.Contains(servers, r) {
-			return fmt.Sprintf("%s has %q, not %s:\n%s", virtual, servers, r, out)
+	// Only this machine and the host's loopback are reached.
+	for address, want := range map[string]string{"192.0.2.1": "Network is unreachable", "10.0.2.3": "No route to host"} {
+		if out, err := v.Exec(ctx, "ping", "-c", "1", "-W", "1", address); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("a foreign address: %q, %v", out, err)
 		}
 	}
-	if len(servers) != n {
-		return fmt.Sprintf("%s has %q, want %d:\n%s", virtual, servers, n, out)
-	}
-	return ""
 }
 
-// virtualServers reads lines "TCP 0A600001:01BB rr" and "-> 0A630001:192B Masq ...".
-func virtualServers(proc string) map[string][]string {
-	out := map[string][]string{}
-	virtual := ""
-	for _, line := range strings.Split(proc, "\n") {
-		f := strings.Fields(line)
-		switch {
-		case len(f) < 2:
-		case f[0] == "TCP":
-			virtual = address(f[1])
-		case f[0] == "->" && virtual != "":
-			out[virtual] = append(out[virtual], address(f[1]))
+// A machine cannot outlive the process that started it.
+func TestItEndsWithItsOwner(t *testing.T) {
+	const variable = "KPROXY_VM_DIR"
+	if dir := os.Getenv(variable); dir != "" {
+		if _, err := vm.Up(t.Context(), vm.Config{Dir: dir, Bin: "../bin", Root: "../..", Name: "orphan"}); err != nil {
+			t.Fatal(err)
+		}
+		select {} // until it is killed
+	}
+	dir := t.TempDir()
+	owner := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$")
+	owner.Env = append(os.Environ(), variable+"="+dir)
+	if err := owner.Start(); err != nil {
+		t.Fatal(err)
+	}
+	wait := func(what string, n int) {
+		for deadline := time.Now().Add(time.Minute); len(processes(t, dir)) != n; time.Sleep(20 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("no %s of the machine: %q", what, processes(t, dir))
+			}
 		}
 	}
-	return out
+	wait("start", 1)
+	if err := owner.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = owner.Wait()
+	wait("end", 0)
 }
 
-func address(hexadecimal string) string {
-	ip, port, _ := strings.Cut(hexadecimal, ":")
-	b, err := hex.DecodeString(ip)
-	n, err2 := strconv.ParseUint(port, 16, 16)
-	if err != nil || err2 != nil {
-		return hexadecimal
+// What cannot start says why, and leaves nothing.
+func TestFailingStart(t *testing.T) {
+	dir := t.TempDir()
+	cfg := vm.Config{Dir: dir, Bin: "../bin", Root: "../..", Name: "ill", MemoryMB: 64}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if _, err := vm.Up(ctx, cfg); err == nil || !strings.Contains(err.Error(), "virtual machine ill: ") {
+		t.Errorf("without memory: %v", err)
+	} else {
+		t.Log(err)
 	}
-	return net.JoinHostPort(net.IP(b).String(), strconv.FormatUint(n, 10))
-}
-
-func get(url string) string {
-	res, err := (&http.Client{Timeout: time.Second}).Get(url)
-	if err != nil {
-		return err.Error()
+	cfg.Files = map[string]string{"/none": filepath.Join(dir, "none")}
+	if _, err := vm.Up(ctx, cfg); err == nil || !strings.Contains(err.Error(), "no such file") {
+		t.Errorf("without a file: %v", err)
 	}
-	res.Body.Close()
-	if res.StatusCode != http.StatusOK {
-		return res.Status
+	if left := processes(t, dir); len(left) > 0 {
+		t.Errorf("left behind: %q", left)
 	}
-	return ""
-}
-
-// await polls until lacks returns "".
-func await(t *testing.T, v *vm.VM, what string, lacks func() string) {
-	t.Helper()
-	last := ""
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
-		if last = lacks(); last == "" {
-			return
-		}
-	}
-	log, err := v.Log(context.Background(), vm.KubeProxy)
-	t.Fatalf("%s: %s\nkube-proxy's log: %s %v", what, last, log, err)
 }

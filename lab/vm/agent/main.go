@@ -57,9 +57,11 @@ func boot() error {
 		"hostname -F /etc/hostname",
 		"ip link set lo up",
 		"ip link set eth0 up",
-		// No default route: qemu would dial for us whatever the host can reach,
-		// and nothing of a lab may leave the host's loopback.
+		// No default route and no way to the name server that qemu plays: it would
+		// dial for us whatever the host can reach, and nothing of a lab may leave
+		// the host's loopback.
 		"ip addr add 10.0.2.15/24 dev eth0",
+		"ip route add unreachable 10.0.2.3",
 	} {
 		args := strings.Fields(argv)
 		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
