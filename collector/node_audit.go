@@ -72,6 +72,9 @@ const (
 	auditRest = 150
 	// auditSoon is how soon it looks again at what differs.
 	auditSoon = 400 * time.Millisecond
+	// auditStood is after how long it is asked whether what was right still is: then
+	// it was so after kube-proxy had said that it wrote it.
+	auditStood = time.Second
 	// auditExamples are shown to a person.
 	auditExamples = 10
 )
@@ -87,21 +90,23 @@ func (a *ruleAudit) run(ctx context.Context) {
 	go a.listen(ctx)
 	for {
 		began := time.Now()
-		pending, err := a.lookSafely(ctx)
-		took := time.Since(began)
+		pending, cost, err := a.lookSafely(ctx)
 		switch {
 		case err != nil:
 			a.contact.failedUnlessStopped(ctx, err)
 			a.note(auditSeen{lacks: err.Error()})
 		default:
-			a.contact.succeeded(took)
+			a.contact.succeeded(time.Since(began))
 		}
 		a.contact.markSynced()
-		rest := took * auditRest
+		rest := cost * auditRest
 		if rest < 50*time.Millisecond {
 			rest = 50 * time.Millisecond // of many changes in a row
 		}
 		wait := auditEvery
+		if cost > 0 {
+			wait = auditStood
+		}
 		if pending {
 			// What differs is looked at again at once, where that costs little.
 			wait = max(auditSoon, min(rest, 4*time.Second))
@@ -155,7 +160,7 @@ func (a *ruleAudit) listen(ctx context.Context) {
 	}
 }
 
-func (a *ruleAudit) lookSafely(ctx context.Context) (pending bool, err error) {
+func (a *ruleAudit) lookSafely(ctx context.Context) (pending bool, cost time.Duration, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v", p)
@@ -172,26 +177,25 @@ func (a *ruleAudit) note(s auditSeen) {
 }
 
 // look compares what changed since the last one; pending says that something
-// differs that may be on its way.
-func (a *ruleAudit) look(ctx context.Context) (pending bool, err error) {
+// differs that may be on its way, cost how long rules were read and compared.
+func (a *ruleAudit) look(ctx context.Context) (pending bool, cost time.Duration, err error) {
 	began := time.Now()
 	cfg, lacks := a.n.auditConfig()
 	if lacks != "" {
 		a.families = map[rules.Family]*familyAudit{} // what was seen before is another question
 		a.note(auditSeen{lacks: lacks})
-		return false, nil
+		return false, 0, nil
 	}
 	reader, err := rules.NewReader()
 	if err != nil {
-		return false, err
+		return false, 0, err
 	}
 	defer reader.Close()
 	seen := auditSeen{at: began, result: cause.Audit{At: began, Drift: map[string]int{}}}
 	if seen.generation, err = reader.Generation(); err != nil {
-		return false, err
+		return false, 0, err
 	}
 	var state *audit.State
-	worked := false
 	for _, f := range []rules.Family{rules.IPv4, rules.IPv6} {
 		if !a.serves(f) {
 			delete(a.families, f)
@@ -213,28 +217,31 @@ func (a *ruleAudit) look(ctx context.Context) (pending bool, err error) {
 				state, zone, version = a.n.desired.auditState()
 				c.Zone, c.ZoneKnown = zone, zone != ""
 			}
+			before := time.Now()
 			result, err := a.check(reader, f, state, &c.Config)
+			cost += time.Since(before)
 			if errors.Is(err, rules.ErrChanged) {
 				pending = true // it is being written
 				continue
 			}
 			if err != nil {
-				return false, err
+				return false, cost, err
 			}
-			worked = true
 			one.result = one.judge.Look(&result, began, time.Now(), a.n.desired.auditChanged, a.sync(ctx, f, len(result.Drifts) > 0))
 			one.generation, one.version, one.config, one.services = seen.generation, version, text, result.Services
+		} else {
+			one.judge.Same(began)
 		}
 		pending = pending || one.result.Pending
 		seen.add(f, one)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if seen.took = a.seen.took; worked {
-		seen.took = time.Since(began)
+	if seen.took = a.seen.took; cost > 0 {
+		seen.took = cost
 	}
 	a.seen = seen
-	return pending, nil
+	return pending, cost, nil
 }
 
 // add puts what is known of an IP family to the rest.
@@ -300,21 +307,19 @@ func (a *ruleAudit) sync(ctx context.Context, f rules.Family, now bool) audit.Sy
 	n.mu.Lock()
 	at, metrics, process, gone, alive := n.seen.addresses.metrics, n.seen.metrics, n.seen.process, !n.seen.processAt.IsZero() && n.seen.process == nil, n.seen.processAlive
 	n.mu.Unlock()
-	if now && at.IsValid() {
+	var s audit.Sync
+	s.Halted = process != nil && strings.HasPrefix(process.State, "T")
+	if now && at.IsValid() && !s.Halted {
 		if m, err := n.readMetrics(ctx, at); err == nil {
 			metrics = m
 		}
 	}
-	var s audit.Sync
 	if metrics != nil {
 		one, ok := metrics.Families[f.String()]
 		if !ok {
 			one = metrics.Families[local.NoFamily]
 		}
 		s.Queued, s.Synced = one.Queued, one.Synced
-	}
-	if process != nil {
-		s.Halted = strings.HasPrefix(process.State, "T")
 	}
 	if gone && !alive.IsZero() {
 		s.Gone = alive

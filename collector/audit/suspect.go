@@ -128,6 +128,13 @@ func (j *Judge) Look(r *Result, began, now time.Time, changed func(service strin
 	return out
 }
 
+// Same notes that at a time the rules were still as at the last look.
+func (j *Judge) Same(now time.Time) {
+	if !j.look.IsZero() {
+		j.look = now
+	}
+}
+
 func compareText(a, b string) int {
 	switch {
 	case a < b:

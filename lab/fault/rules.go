@@ -30,7 +30,7 @@ var ruleFaults = []Fault{
 		"nft replace rule ip kube-proxy $CHAIN handle $HANDLE meta l4proto tcp dnat to "+auditedFirst+":8080",
 		`iptables-save -t nat | grep -e "-A KUBE-SVC" | grep -e "-> `+auditedSecond+`:8080" | sed 's/^-A/iptables -w -t nat -D/' | sh`),
 	changedRules("service-jump-deleted", "somebody deletes what leads to a Service's endpoints", "rules_stale/drift",
-		"nft delete element ip kube-proxy service-ips '{ $VIP . tcp . 80 }'",
+		"nft delete element ip kube-proxy service-ips \"{ $VIP . tcp . 80 }\"",
 		`iptables-save -t nat | grep -e "-A KUBE-SERVICES" | grep -e "$VIP/32" | sed 's/^-A/iptables -w -t nat -D/' | sh`),
 	changedRules("dnat-changed", "somebody changes the address to which a rule sends", "rules_stale/drift",
 		"nft replace rule ip kube-proxy $CHAIN handle $HANDLE meta l4proto tcp dnat ip addr . port to numgen random mod 2 map '{ 0 : "+auditedFirst+" . 8080, 1 : "+notAnEndpoint+" . 8080 }'",
