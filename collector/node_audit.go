@@ -53,6 +53,7 @@ type familyAudit struct {
 	config     string
 	result     audit.Judgement
 	services   int
+	full       time.Time // when all Services were last looked at
 }
 
 // auditSeen is the outcome of the newest look; at is zero if there was none.
@@ -67,9 +68,12 @@ type auditSeen struct {
 const (
 	// auditEvery is how often it is asked whether anything changed, beside being told.
 	auditEvery = 10 * time.Second
-	// auditRest is how many times as long as a look took it rests, of changes that
-	// come all the time: less than 1 % of a core.
-	auditRest = 150
+	// auditShare is how much more time passes than is spent looking, where changes
+	// come all the time: 1 % of a core. auditBurst may be spent at once after a
+	// calm time, and auditLeast lies between two looks at least.
+	auditShare = 100
+	auditBurst = 2 * time.Second
+	auditLeast = 50 * time.Millisecond
 	// auditSoon is how soon it looks again at what differs.
 	auditSoon = 400 * time.Millisecond
 	// auditStood is after how long it is asked whether what was right still is: then
@@ -88,6 +92,7 @@ func newRuleAudit(n *Node) *ruleAudit {
 // run looks until the context ends.
 func (a *ruleAudit) run(ctx context.Context) {
 	go a.listen(ctx)
+	allowed, last := auditBurst, time.Now()
 	for {
 		began := time.Now()
 		pending, cost, err := a.lookSafely(ctx)
@@ -99,18 +104,19 @@ func (a *ruleAudit) run(ctx context.Context) {
 			a.contact.succeeded(time.Since(began))
 		}
 		a.contact.markSynced()
-		rest := cost * auditRest
-		if rest < 50*time.Millisecond {
-			rest = 50 * time.Millisecond // of many changes in a row
+		now := time.Now()
+		allowed = min(allowed+now.Sub(last)/auditShare, auditBurst) - cost
+		last = now
+		rest, wait := auditLeast, auditEvery
+		if allowed < 0 {
+			rest = -allowed * auditShare
 		}
-		wait := auditEvery
-		if cost > 0 {
+		switch {
+		case pending: // what differs, and only that, is looked at again soon
+			rest = max(auditSoon, min(10*cost, auditEvery))
+			wait = rest
+		case cost > 0:
 			wait = auditStood
-		}
-		if pending {
-			// What differs is looked at again at once, where that costs little.
-			wait = max(auditSoon, min(rest, 4*time.Second))
-			rest = wait
 		}
 		if !a.wait(ctx, rest, max(wait, rest)) {
 			return
@@ -218,7 +224,15 @@ func (a *ruleAudit) look(ctx context.Context) (pending bool, cost time.Duration,
 				c.Zone, c.ZoneKnown = zone, zone != ""
 			}
 			before := time.Now()
-			result, err := a.check(reader, f, state, &c.Config)
+			// What differed is looked at alone; all of it where that was long ago.
+			only := one.judge.Suspects()
+			if one.generation == 0 || !one.result.Pending || one.config != text || began.Sub(one.full) > auditEvery {
+				only = nil
+			}
+			if only == nil {
+				one.full = began
+			}
+			result, err := a.check(reader, f, state, &c.Config, only)
 			cost += time.Since(before)
 			if errors.Is(err, rules.ErrChanged) {
 				pending = true // it is being written
@@ -228,7 +242,10 @@ func (a *ruleAudit) look(ctx context.Context) (pending bool, cost time.Duration,
 				return false, cost, err
 			}
 			one.result = one.judge.Look(&result, began, time.Now(), a.n.desired.auditChanged, a.sync(ctx, f, len(result.Drifts) > 0))
-			one.generation, one.version, one.config, one.services = seen.generation, version, text, result.Services
+			one.config = text
+			if only == nil { // else what else changed is still to be looked at
+				one.generation, one.version, one.services = seen.generation, version, result.Services
+			}
 		} else {
 			one.judge.Same(began)
 		}
@@ -267,10 +284,13 @@ func (s *auditSeen) add(f rules.Family, one *familyAudit) {
 	}
 }
 
-// check reads and compares the rules of an IP family.
-func (a *ruleAudit) check(reader *rules.Reader, f rules.Family, state *audit.State, c *audit.Config) (audit.Result, error) {
+// check reads and compares the rules of an IP family, of all Services or of suspects.
+func (a *ruleAudit) check(reader *rules.Reader, f rules.Family, state *audit.State, c *audit.Config, suspects map[string]bool) (audit.Result, error) {
 	var only func(string) bool
-	if a.n.cfg.Audit == AuditCanary {
+	switch {
+	case suspects != nil:
+		only = func(s string) bool { return suspects[s] }
+	case a.n.cfg.Audit == AuditCanary:
 		only = a.n.desired.ownOrProbed
 	}
 	var rs *rules.Ruleset
@@ -335,7 +355,7 @@ func (a *ruleAudit) snapshot(now time.Time) *cause.Audit {
 		return &cause.Audit{Lacks: a.seen.lacks}
 	}
 	r := a.seen.result
-	limit := believed*auditEvery + auditRest*a.seen.took
+	limit := believed*auditEvery + auditShare*a.seen.took
 	if r.At.IsZero() || now.Sub(r.At) > limit {
 		return &cause.Audit{Lacks: "a look at the rules that comes to an end"}
 	}

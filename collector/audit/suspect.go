@@ -128,6 +128,19 @@ func (j *Judge) Look(r *Result, began, now time.Time, changed func(service strin
 	return out
 }
 
+// Suspects are the Services that differed at the last look; nil if it was another
+// thing that did.
+func (j *Judge) Suspects() map[string]bool {
+	out := map[string]bool{}
+	for name := range j.suspects {
+		if name == "" {
+			return nil
+		}
+		out[name] = true
+	}
+	return out
+}
+
 // Same notes that at a time the rules were still as at the last look.
 func (j *Judge) Same(now time.Time) {
 	if !j.look.IsZero() {

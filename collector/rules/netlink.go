@@ -26,7 +26,12 @@ func open() (*conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open a netlink socket: %w", err)
 	}
-	// Many small dumps wait there at once; without the right to it there is less room.
+	// It has an address only then, and the kernel tells nobody without one of changes.
+	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		_ = unix.Close(fd)
+		return nil, fmt.Errorf("open a netlink socket: %w", err)
+	}
+	// Many changes may come at once; without the right to it there is less room.
 	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 8<<20) != nil {
 		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 8<<20)
 	}
