@@ -1,0 +1,111 @@
+package rules
+
+import (
+	"encoding/binary"
+	"errors"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// recorded are the kernel's answers.
+func recorded(t testing.TB) map[string][]byte {
+	t.Helper()
+	files, err := filepath.Glob("testdata/*.netlink")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no recorded answers: %v", err)
+	}
+	out := map[string][]byte{}
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out[filepath.Base(f)] = b
+	}
+	return out
+}
+
+// digest reads an answer as every kind, and runs packets over what came of it.
+func digest(b []byte, keyLen int) (messages int, err error) {
+	rs := newRuleset(IPv4, nil)
+	set := &Set{Table: "kube-proxy", Name: "service-ips", KeyLen: keyLen, Intervals: keyLen == 4, Elements: map[string]Element{}}
+	rs.sets[key(set.Table, set.Name)] = set
+	_, err = parse(b, firstSeq(b), 1, true, func(m message) error {
+		messages++
+		c, err := chainOf(m.attrs)
+		if err == nil && c.Name != "" && rs.chains[key(c.Table, c.Name)] == nil {
+			rs.add(c)
+		}
+		name, r, err2 := ruleOf(IPv4, m.attrs)
+		for _, c := range rs.chains {
+			if err2 == nil && (c.Name == name || c.Base()) {
+				c.Rules = append(c.Rules, r)
+			}
+		}
+		_, err3 := setOf(m.attrs)
+		return errors.Join(err, err2, err3, set.addElements(m.attrs))
+	})
+	m := NewMachine(rs, Host{})
+	for _, p := range []Packet{{Proto: 6, Dst: netip.MustParseAddrPort("10.96.0.1:443"), Src: netip.MustParseAddr("10.244.0.9"), AnyPod: true}, {Proto: 17, Dst: netip.MustParseAddrPort("10.1.1.1:9"), Src: netip.MustParseAddr("192.0.2.1"), FromHost: true}} {
+		_, _ = m.Run(p) // an error is an answer
+	}
+	set.Targets(IPv4)
+	return messages, err
+}
+
+// firstSeq is the request that the first message answers.
+func firstSeq(b []byte) uint32 {
+	if len(b) < nlHeader {
+		return 0
+	}
+	return binary.NativeEndian.Uint32(b[8:])
+}
+
+// FuzzAnswer is that no answer of the kernel, or of who says to be it, makes the
+// reader panic or go on for ever.
+func FuzzAnswer(f *testing.F) {
+	for _, b := range recorded(f) {
+		f.Add(b)
+	}
+	f.Fuzz(func(_ *testing.T, b []byte) {
+		_, _ = digest(b, 12)
+		_, _ = digest(b, 4)
+	})
+}
+
+// TestTruncated is that what is cut off anywhere inside a message is an error.
+func TestTruncated(t *testing.T) {
+	for name, b := range recorded(t) {
+		keyLen := 12
+		if name == "interval.netlink" {
+			keyLen = 4
+		}
+		whole, err := digest(b, keyLen)
+		if name != "rules.netlink" && name != "chains.netlink" && name != "sets.netlink" && err != nil || whole == 0 {
+			t.Fatalf("%s: %d messages, %v", name, whole, err)
+		}
+		ends := map[int]bool{}
+		for at := 0; at+nlHeader <= len(b); {
+			at += int(binary.NativeEndian.Uint32(b[at:])+3) &^ 3
+			ends[at] = true
+		}
+		for n := 1; n < len(b); n++ {
+			if _, err := digest(b[:n], keyLen); err == nil && !ends[n] {
+				t.Fatalf("%s: cut off after %d of %d bytes it is no error", name, n, len(b))
+			}
+		}
+	}
+}
+
+// TestEndless is of rules that lead in a circle.
+func TestEndless(t *testing.T) {
+	rs := newRuleset(IPv4, nil)
+	jump := func(to string) []Rule { return []Rule{{Ops: []op{{kind: opVerdict, verdict: Verdict{Jump, to}}}}} }
+	rs.add(&Chain{Table: "nat", Name: "a", Hook: Prerouting, Rules: jump("b")})
+	rs.add(&Chain{Table: "nat", Name: "b", Hook: noHook, Rules: jump("b")})
+	if _, err := NewMachine(rs, Host{}).Run(Packet{Src: netip.MustParseAddr("10.0.0.1"), Dst: netip.MustParseAddrPort("10.0.0.2:1")}); !errors.Is(err, ErrEndless) {
+		t.Errorf("got %v", err)
+	}
+}

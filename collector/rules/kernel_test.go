@@ -1,0 +1,268 @@
+package rules
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+var update = flag.Bool("update", false, "write what the kernel answers into testdata")
+
+// inNamespace runs a test on a thread in a network namespace of its own.
+func inNamespace(t *testing.T, do func()) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("NOT RUN: it needs root for a network namespace; nothing of the kernel was tested")
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // never unlocked: the thread ends
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			t.Error(err)
+			return
+		}
+		do()
+	}()
+	<-done
+}
+
+// load gives rules to a program; a machine that lacks it runs nothing of the test.
+func load(t *testing.T, text string, program ...string) bool {
+	t.Helper()
+	c := exec.Command(program[0], program[1:]...)
+	c.Stdin = strings.NewReader(text)
+	if out, err := c.CombinedOutput(); err != nil {
+		t.Errorf("%v: %v: %s", program, err, out)
+		return false
+	}
+	return true
+}
+
+const nftText = `add table ip kube-proxy
+add set ip kube-proxy aff { type ipv4_addr; flags dynamic,timeout; timeout 3h; }
+add chain ip kube-proxy service-X-a/b/tcp/
+add chain ip kube-proxy endpoint-Y-a/b/tcp/__10.0.0.3/80
+add chain ip kube-proxy services
+add chain ip kube-proxy firewall
+add map ip kube-proxy service-ips { type ipv4_addr . inet_proto . inet_service : verdict; }
+add element ip kube-proxy service-ips { 10.96.0.1 . tcp . 443 : goto service-X-a/b/tcp/ }
+add element ip kube-proxy service-ips { 10.96.0.3 . tcp . 80 : goto endpoint-Y-a/b/tcp/__10.0.0.3/80 }
+add rule ip kube-proxy service-X-a/b/tcp/ meta l4proto tcp dnat ip addr . port to numgen random mod 2 map { 0 : 10.0.0.1 . 6443, 1 : 10.0.0.2 . 6443 }
+add rule ip kube-proxy endpoint-Y-a/b/tcp/__10.0.0.3/80 update @aff { ip saddr }
+add rule ip kube-proxy endpoint-Y-a/b/tcp/__10.0.0.3/80 meta l4proto tcp dnat to 10.0.0.3:80
+add rule ip kube-proxy firewall ip saddr != { 10.0.0.0/8, 172.16.0.9 } drop
+add rule ip kube-proxy services iifname "cali*" return
+add rule ip kube-proxy services ip saddr != 10.244.0.0/16 mark set mark or 0x4000
+add rule ip kube-proxy services ip daddr . meta l4proto . th dport vmap @service-ips
+add chain ip kube-proxy nat-prerouting { type nat hook prerouting priority dstnat; }
+add rule ip kube-proxy nat-prerouting jump services
+add chain ip kube-proxy filter-prerouting { type filter hook prerouting priority -110; }
+add rule ip kube-proxy filter-prerouting ip daddr 10.96.0.9 ct state new jump firewall
+add chain ip kube-proxy nat-postrouting { type nat hook postrouting priority srcnat; }
+add rule ip kube-proxy nat-postrouting mark and 0x4000 != 0 mark set mark xor 0x4000 masquerade fully-random
+`
+
+const iptablesText = `*nat
+:KUBE-SERVICES - [0:0]
+:KUBE-SVC-A - [0:0]
+:KUBE-SEP-A - [0:0]
+:KUBE-SEP-B - [0:0]
+:KUBE-MARK-MASQ - [0:0]
+-A PREROUTING -m comment --comment "x" -j KUBE-SERVICES
+-A POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN
+-A POSTROUTING -j MARK --xor-mark 0x4000
+-A POSTROUTING -j MASQUERADE --random-fully
+-A KUBE-MARK-MASQ -j MARK --or-mark 0x4000
+-A KUBE-SERVICES -m comment --comment "x y" -m tcp -p tcp -d 10.96.0.1 --dport 443 -j KUBE-SVC-A
+-A KUBE-SERVICES -m sctp -p sctp -d 10.96.0.2 --dport 3000 -j KUBE-SEP-A
+-A KUBE-SERVICES -m addrtype --dst-type LOCAL ! -d 127.0.0.0/8 -j KUBE-SEP-B
+-A KUBE-SVC-A ! -s 10.244.0.0/16 -j KUBE-MARK-MASQ
+-A KUBE-SVC-A -m recent --name KUBE-SEP-A --rcheck --seconds 100 --reap -j KUBE-SEP-A
+-A KUBE-SVC-A -m statistic --mode random --probability 0.25 -j KUBE-SEP-A
+-A KUBE-SVC-A -j KUBE-SEP-B
+-A KUBE-SEP-A -s 10.0.0.1 -j KUBE-MARK-MASQ
+-A KUBE-SEP-A -m recent --name KUBE-SEP-A --set -p tcp -m tcp -j DNAT --to-destination 10.0.0.1:6443
+-A KUBE-SEP-B -p tcp -m tcp -j DNAT --to-destination 10.0.0.2:6443
+COMMIT
+*filter
+-A FORWARD -m conntrack --ctstate NEW -p tcp -d 10.96.0.7 -j REJECT
+-A FORWARD -m conntrack --ctstate INVALID -j DROP
+COMMIT
+`
+
+// ways renders outcomes for comparison.
+func ways(t *testing.T, m *Machine, p Packet) []string {
+	t.Helper()
+	out, err := m.Run(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var texts []string
+	for _, o := range out {
+		s := fmt.Sprintf("%.2f kind %d", o.Weight, o.Kind)
+		if o.To.IsValid() {
+			s += " to " + o.To.String()
+		}
+		if o.Masqueraded {
+			s += " masqueraded"
+		}
+		if o.From.IsValid() {
+			s += " from " + o.From.String()
+		}
+		if o.Known != "" {
+			s += fmt.Sprintf(" known %s %d", o.Known, o.KnownFor)
+		}
+		if o.Records != "" {
+			s += " records " + o.Records
+		}
+		texts = append(texts, s)
+	}
+	slices.Sort(texts)
+	return texts
+}
+
+func to(text string) netip.AddrPort { return netip.MustParseAddrPort(text) }
+
+// TestKernel reads rules that programs wrote into the real kernel, and runs
+// packets over them. What the kernel does with packets is compared in lab/audit.
+func TestKernel(t *testing.T) {
+	pod, outside := netip.MustParseAddr("10.244.3.4"), netip.MustParseAddr("192.0.2.1")
+	for _, tc := range []struct {
+		name, text string
+		program    []string
+		read       func(*Reader) (*Ruleset, error)
+		packet     Packet
+		want       []string
+	}{
+		{"nft", nftText, []string{"nft", "-f", "-"}, readNFT, Packet{Proto: 6, Src: pod, Dst: to("10.96.0.1:443")}, []string{"0.50 kind 1 to 10.0.0.1:6443", "0.50 kind 1 to 10.0.0.2:6443"}},
+		{"nft", nftText, []string{"nft", "-f", "-"}, readNFT, Packet{Proto: 6, Src: outside, Dst: to("10.96.0.1:443")}, []string{"0.50 kind 1 to 10.0.0.1:6443 masqueraded", "0.50 kind 1 to 10.0.0.2:6443 masqueraded"}},
+		{"nft", nftText, []string{"nft", "-f", "-"}, readNFT, Packet{Proto: 17, Src: pod, Dst: to("10.96.0.1:443")}, []string{"1.00 kind 1"}},
+		{"nft", nftText, []string{"nft", "-f", "-"}, readNFT, Packet{Proto: 6, Src: pod, Iif: "cali1", Dst: to("10.96.0.1:443")}, []string{"1.00 kind 1"}},
+		{"nft", nftText, []string{"nft", "-f", "-"}, readNFT, Packet{Proto: 6, Src: pod, Dst: to("10.96.0.3:80")}, []string{"1.00 kind 1 to 10.0.0.3:80 records aff"}},
+		{"nft", nftText, []string{"nft", "-f", "-"}, readNFT, Packet{Proto: 6, Src: outside, Dst: to("10.96.0.9:80")}, []string{"1.00 kind 2"}},
+		{"nft", nftText, []string{"nft", "-f", "-"}, readNFT, Packet{Proto: 6, Src: netip.MustParseAddr("172.16.0.9"), Dst: to("10.96.0.9:80")}, []string{"1.00 kind 1 masqueraded"}},
+		{"nft", nftText, []string{"nft", "-f", "-"}, readNFT, Packet{Proto: 6, Src: outside, Dst: to("10.96.0.9:80"), State: StateEstablished}, []string{"1.00 kind 1 masqueraded"}},
+		{"iptables", iptablesText, []string{"iptables-nft-restore"}, readIPT, Packet{Proto: 6, Src: pod, Dst: to("10.96.0.1:443")}, []string{
+			"0.25 kind 1 to 10.0.0.1:6443 records KUBE-SEP-A", "0.75 kind 1 to 10.0.0.2:6443", "1.00 kind 1 to 10.0.0.1:6443 known KUBE-SEP-A 100000 records KUBE-SEP-A"}},
+		{"iptables", iptablesText, []string{"iptables-nft-restore"}, readIPT, Packet{Proto: 6, Src: pod, AnyPod: true, Dst: to("10.96.0.1:443")}, []string{
+			"0.25 kind 1 to 10.0.0.1:6443 masqueraded from 10.0.0.1 records KUBE-SEP-A", "0.25 kind 1 to 10.0.0.1:6443 records KUBE-SEP-A", "0.75 kind 1 to 10.0.0.2:6443",
+			"1.00 kind 1 to 10.0.0.1:6443 known KUBE-SEP-A 100000 records KUBE-SEP-A", "1.00 kind 1 to 10.0.0.1:6443 masqueraded from 10.0.0.1 known KUBE-SEP-A 100000 records KUBE-SEP-A"}},
+		{"iptables", iptablesText, []string{"iptables-nft-restore"}, readIPT, Packet{Proto: 132, Src: outside, Dst: to("10.96.0.2:3000")}, []string{"1.00 kind 1"}},
+		{"iptables", iptablesText, []string{"iptables-nft-restore"}, readIPT, Packet{Proto: 6, Src: outside, Dst: to("10.1.1.1:9")}, []string{"1.00 kind 1 to 10.0.0.2:6443"}},
+		{"iptables", iptablesText, []string{"iptables-nft-restore"}, readIPT, Packet{Proto: 6, Src: outside, Dst: to("10.96.0.7:9")}, []string{"1.00 kind 3"}},
+		{"iptables", iptablesText, []string{"iptables-nft-restore"}, readIPT, Packet{Proto: 6, Src: outside, Dst: to("10.96.0.7:9"), State: StateInvalid}, []string{"1.00 kind 2"}},
+	} {
+		t.Run(tc.name+" "+tc.packet.Src.String()+" to "+tc.packet.Dst.String(), func(t *testing.T) {
+			inNamespace(t, func() {
+				if !load(t, tc.text, tc.program...) {
+					return
+				}
+				r, err := NewReader()
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer r.Close()
+				rs, err := tc.read(r)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				m := NewMachine(rs, Host{Local: func(a netip.Addr) bool { return a.String() == "10.1.1.1" }})
+				if got := ways(t, m, tc.packet); !slices.Equal(got, tc.want) {
+					t.Errorf("got  %q\nwant %q", got, tc.want)
+				}
+			})
+		})
+	}
+}
+
+func readNFT(r *Reader) (*Ruleset, error) { return r.ReadNFTables(IPv4) }
+func readIPT(r *Reader) (*Ruleset, error) { return r.ReadIPTables(IPv4) }
+
+// TestListen is that every change is told, and nothing else.
+func TestListen(t *testing.T) {
+	inNamespace(t, func() {
+		l, err := Listen()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer l.Close()
+		before, err := Generation()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		load(t, nftText, "nft", "-f", "-")
+		if changed, err := l.Wait(); err != nil || !changed {
+			t.Errorf("told %t, %v", changed, err)
+		}
+		if after, err := Generation(); err != nil || after == before {
+			t.Errorf("generation %d, then %d, %v", before, after, err)
+		}
+	})
+}
+
+// record are answers of the kernel, one file for each kind of request.
+func TestRecord(t *testing.T) {
+	if !*update {
+		t.Skip("it writes testdata: with -update only")
+	}
+	inNamespace(t, func() {
+		load(t, nftText, "nft", "-f", "-")
+		load(t, iptablesText, "iptables-nft-restore")
+		c, err := open()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer c.close()
+		for name, ask := range map[string]func(){
+			"chains": func() { c.ask(IPv4, unix.NFT_MSG_GETCHAIN, unix.NLM_F_DUMP) },
+			"sets": func() {
+				c.ask(IPv4, unix.NFT_MSG_GETSET, unix.NLM_F_DUMP, attribute{unix.NFTA_SET_TABLE, "kube-proxy"})
+			},
+			"rules": func() { c.ask(IPv4, unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP) },
+			"elements": func() {
+				c.ask(IPv4, unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP, attribute{unix.NFTA_SET_ELEM_LIST_TABLE, "kube-proxy"}, attribute{unix.NFTA_SET_ELEM_LIST_SET, "service-ips"})
+			},
+			"interval": func() {
+				c.ask(IPv4, unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP, attribute{unix.NFTA_SET_ELEM_LIST_TABLE, "kube-proxy"}, attribute{unix.NFTA_SET_ELEM_LIST_SET, "__set0"})
+			},
+		} {
+			ask()
+			if err := unix.Sendto(c.fd, c.out, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+				t.Error(err)
+			}
+			c.out = c.out[:0]
+			var all bytes.Buffer
+			for {
+				n, _, err := unix.Recvfrom(c.fd, c.buf, unix.MSG_DONTWAIT)
+				if errors.Is(err, unix.EAGAIN) {
+					break
+				}
+				if err != nil {
+					t.Error(err)
+					break
+				}
+				all.Write(c.buf[:n])
+			}
+			if err := os.WriteFile(filepath.Join("testdata", name+".netlink"), all.Bytes(), 0o600); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
