@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -51,6 +52,7 @@ type familyAudit struct {
 	generation uint32
 	version    int
 	config     string
+	addresses  []netip.Addr
 	result     audit.Judgement
 	services   int
 	full       time.Time // when all Services were last looked at
@@ -210,14 +212,14 @@ func (a *ruleAudit) look(ctx context.Context) (pending bool, cost time.Duration,
 		c := *cfg
 		c.Family = f
 		c.detector()
+		text := c.text()
 		one := a.families[f]
-		if one == nil {
-			one = &familyAudit{}
+		if one == nil || one.config != text { // what was seen before is another question
+			one = &familyAudit{config: text}
 			a.families[f] = one
 		}
-		text := fmt.Sprintf("%+v", c)
 		version := a.n.desired.auditVersion()
-		if one.generation != seen.generation || one.version != version || one.config != text || one.result.Pending || one.result.Since != (time.Time{}) {
+		if one.generation != seen.generation || one.version != version || !slices.Equal(one.addresses, c.Addresses) || one.result.Pending || one.result.Since != (time.Time{}) {
 			if state == nil {
 				var zone string
 				state, zone, version = a.n.desired.auditState()
@@ -226,7 +228,7 @@ func (a *ruleAudit) look(ctx context.Context) (pending bool, cost time.Duration,
 			before := time.Now()
 			// What differed is looked at alone; all of it where that was long ago.
 			only := one.judge.Suspects()
-			if one.generation == 0 || !one.result.Pending || one.config != text || began.Sub(one.full) > auditEvery {
+			if one.generation == 0 || !one.result.Pending || began.Sub(one.full) > auditEvery {
 				only = nil
 			}
 			if only == nil {
@@ -242,7 +244,7 @@ func (a *ruleAudit) look(ctx context.Context) (pending bool, cost time.Duration,
 				return false, cost, err
 			}
 			one.result = one.judge.Look(&result, began, time.Now(), a.n.desired.auditChanged, a.sync(ctx, f, len(result.Drifts) > 0))
-			one.config = text
+			one.addresses = c.Addresses
 			if only == nil { // else what else changed is still to be looked at
 				one.generation, one.version, one.services = seen.generation, version, result.Services
 			}
@@ -331,7 +333,7 @@ func (a *ruleAudit) sync(ctx context.Context, f rules.Family, now bool) audit.Sy
 	s.Halted = process != nil && strings.HasPrefix(process.State, "T")
 	if now && at.IsValid() && !s.Halted {
 		if m, err := n.readMetrics(ctx, at); err == nil {
-			metrics = m
+			metrics, s.Known, s.Started = m, true, m.Started
 		}
 	}
 	if metrics != nil {
@@ -368,6 +370,12 @@ type nodeAuditConfig struct {
 	detect string
 	cidrs  []netip.Prefix
 	iface  string
+}
+
+// text tells one way to run from another; the node's addresses come and go.
+func (c nodeAuditConfig) text() string {
+	c.Addresses = nil
+	return fmt.Sprintf("%+v", c)
 }
 
 // detector is how pods of the node are told from others.

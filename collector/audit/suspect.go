@@ -10,6 +10,9 @@ type Sync struct {
 	// Queued is when it last heard of a change, Synced when it last wrote its
 	// rules; zero if that is not known.
 	Queued, Synced time.Time
+	// Known says that it said so just now, and Started when its process began.
+	Known   bool
+	Started time.Time
 	// Halted says that its process was stopped by a signal, Gone since when there
 	// is none; zero if there is one, or nobody knows.
 	Halted bool
@@ -164,8 +167,16 @@ func (s *suspect) counts(now, at time.Time, k Sync) bool {
 	dead := k.Halted || !k.Gone.IsZero() && now.Sub(k.Gone) >= restart
 	if !s.calm.IsZero() {
 		// It was right, and nothing was to be changed. If kube-proxy wrote rules
-		// since, it may know more than we were told yet.
-		return dead || !k.Synced.IsZero() && k.Synced.Before(s.calm) || now.Sub(s.since) >= told
+		// since, it may know more than we were told yet. Another that begins may do
+		// so in another way, and take the rules of the first away.
+		switch age := now.Sub(s.since); {
+		case dead:
+			return true
+		case k.Known && !k.Started.IsZero() && k.Started.Before(s.calm):
+			return !k.Synced.IsZero() && k.Synced.Before(s.calm) || age >= told
+		default:
+			return age >= restart
+		}
 	}
 	age := now.Sub(at)
 	switch {

@@ -28,7 +28,11 @@ func TestJudge(t *testing.T) {
 		}
 		return ""
 	}
-	old := Sync{Queued: at(-time.Hour), Synced: at(-time.Hour)}
+	old := Sync{Queued: at(-time.Hour), Synced: at(-time.Hour), Known: true, Started: at(-2 * time.Hour)}
+	wrote := old
+	wrote.Synced = at(1500 * time.Millisecond)
+	silent, young := old, old
+	silent.Known, young.Started = false, at(1500*time.Millisecond)
 	for name, tc := range map[string]struct {
 		changed time.Duration // when the API last changed what it wants; never if it is 0
 		looks   []look
@@ -39,8 +43,14 @@ func TestJudge(t *testing.T) {
 		"for a moment only": {0, []look{{time.Second, right, old, ""}, {2 * time.Second, wrong, old, "pending"}, {3 * time.Second, right, old, ""}, {4 * time.Second, wrong, old, "pending"}}},
 		"all rules gone":    {0, []look{{time.Second, right, old, ""}, {2 * time.Second, gone, old, "pending"}, {2*time.Second + again, gone, old, "flushed"}}},
 		"kube-proxy wrote rules meanwhile, and may know more": {0, []look{
-			{time.Second, right, old, ""}, {2 * time.Second, wrong, Sync{Synced: at(1500 * time.Millisecond)}, "pending"},
-			{6 * time.Second, wrong, Sync{Synced: at(1500 * time.Millisecond)}, "pending"}, {2*time.Second + told, wrong, Sync{Synced: at(1500 * time.Millisecond)}, "drift"},
+			{time.Second, right, old, ""}, {2 * time.Second, wrong, wrote, "pending"},
+			{6 * time.Second, wrong, wrote, "pending"}, {2*time.Second + told, wrong, wrote, "drift"},
+		}},
+		"another kube-proxy begins": {0, []look{
+			{time.Second, right, old, ""}, {2 * time.Second, gone, young, "pending"}, {10 * time.Second, gone, young, "pending"}, {2*time.Second + restart, gone, young, "flushed"},
+		}},
+		"kube-proxy says nothing": {0, []look{
+			{time.Second, right, old, ""}, {2 * time.Second, wrong, silent, "pending"}, {10 * time.Second, wrong, silent, "pending"}, {2*time.Second + restart, wrong, silent, "drift"},
 		}},
 		"the API changed it, kube-proxy has not heard": {10 * time.Second, []look{
 			{time.Second, right, old, ""}, {11 * time.Second, wrong, old, "pending"}, {10*time.Second + behind - 1, wrong, old, "pending"}, {10*time.Second + behind, wrong, old, "drift"},
@@ -89,8 +99,8 @@ func TestJudgeSince(t *testing.T) {
 	wrong := &Result{Wanted: 1, Sent: 1, Drifts: []Drift{{"a/b", Stale, "x"}, {"a/b", Unlinked, "y"}}}
 	var j Judge
 	j.Look(&Result{}, now, now, when, Sync{})
-	j.Look(wrong, now.Add(time.Second), now.Add(time.Second), when, Sync{Synced: now.Add(-time.Hour)})
-	got := j.Look(wrong, now.Add(2*time.Second), now.Add(2*time.Second), when, Sync{Synced: now.Add(-time.Hour)})
+	j.Look(wrong, now.Add(time.Second), now.Add(time.Second), when, Sync{Known: true, Started: now.Add(-time.Hour), Synced: now.Add(-time.Hour)})
+	got := j.Look(wrong, now.Add(2*time.Second), now.Add(2*time.Second), when, Sync{Known: true, Started: now.Add(-time.Hour), Synced: now.Add(-time.Hour)})
 	if !got.Since.Equal(now.Add(time.Second)) || len(got.Drifts) != 2 || got.Drifts[0].Kind != Unlinked {
 		t.Errorf("%+v", got)
 	}

@@ -16,12 +16,15 @@ function(c, alert)
   local bad = 'group by (%s) (node_cause:kproxy_verdict:grave{cause!~"%s"}) or on (%s) node:kproxy_unhealthy:bool' % [q.node, yielding, q.node];
   local unwell = 'node:kproxy_unhealthy:bool unless on (%s) %s' % [q.node, q.verdict('cause="node_not_ready"')];
   local unexplained = c.causes.unexplained;
+  // Nodes of which probes by Services' addresses fail, as the detail that is graver then.
+  local failing(detail) = 'label_replace(sum by (%s) (node:kproxy_probe_vip_failures:increase5m) > 0, "detail", "%s", "", "")' % [q.node, detail];
   [
     assert time.milliseconds(c.window) < time.milliseconds(cause['for']) : "%s: 'for' must be longer than the window, %s" % [cause.name, c.window];
     alert(name(cause), {
       expr: 'max by (%s, detail) (%s) == 1' % [q.node, q.verdict('cause="%s"' % cause.name)] +
             // What no role explains is what neither its word nor its health explain.
-            (if cause.name != 'unexplained' then '' else '\nor on (%s) label_replace(node:kproxy_down:bool, "detail", "unhealthy", "", "")' % q.node),
+            (if cause.name != 'unexplained' then '' else '\nor on (%s) label_replace(node:kproxy_down:bool, "detail", "unhealthy", "", "")' % q.node) +
+            std.join('', ['\nunless on (%s, detail) %s' % [q.node, failing(d)] for d in std.objectFields(std.get(cause, 'escalates', {}))]),
       'for': cause['for'],
       severity: severity(cause),
       cause: cause.name,
@@ -33,6 +36,21 @@ function(c, alert)
       dashboard: 'node',
     })
     for cause in q.causes
+  ] + [
+    alert(name(cause), {
+      expr: 'max by (%s, detail) (%s) == 1\nand on (%s, detail) %s' % [q.node, q.verdict('cause="%s", detail="%s"' % [cause.name, d]), q.node, failing(d)],
+      'for': cause['for'],
+      severity: cause.escalates[d],
+      cause: cause.name,
+      owner: cause.owner,
+      scope: 'node',
+      summary: cause.summary,
+      description: "kube-proxy on node {{ $labels.node }}: %s / {{ $labels.detail }}, and probes by Services' addresses fail there. %s" % [cause.name, cause.description],
+      page: 'causes/%s.md' % cause.name,
+      dashboard: 'node',
+    })
+    for cause in q.causes
+    for d in std.objectFields(std.get(cause, 'escalates', {}))
   ] + [
     // Where causes take turns none may last long enough to fire.
     alert(name(unexplained), {

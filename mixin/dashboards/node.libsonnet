@@ -72,6 +72,13 @@ function(d)
     g.timeseries('API server from here, by phase', 'How long the API server took to answer the node itself, at each address.', 12, 7, [['max by (endpoint, phase) (kproxy_api_request_duration_seconds{%s})' % sel(), '{{endpoint}} {{phase}}']], 's', { min: 0 }),
     g.timeseries("kube-proxy's own ports", '1 if the port answered, by where it was asked from.', 12, 7, [['max by (port, vantage) (kproxy_endpoint_up{%s})' % sel(), '{{port}} from {{vantage}}']], 'none', { min: 0, max: 1, decimals: 0 }, { lineInterpolation: 'stepAfter' }),
 
+    g.timeseries('Services whose rules differ', "How many Services' rules in the kernel are not what the API wants, by how. /causes of the node role says which and how.", 12, 7, [['max by (kind) (kproxy_audit_drift{%s})' % sel(), '{{kind}}']], 'none', { min: 0, decimals: 0 }, { lineInterpolation: 'stepAfter' }),
+    g.timeseries('The rule audit', 'How long the newest comparison took, how old it is, and for how long the oldest difference has been there.', 12, 7, [
+      ['max(kproxy_audit_duration_seconds{%s})' % sel(), 'took'],
+      ['max(time() - kproxy_audit_last_timestamp_seconds{%s})' % sel(), 'age'],
+      ['max(time() - kproxy_audit_oldest_drift_timestamp_seconds{%s})' % sel(), 'oldest difference'],
+    ], 's', { min: 0 }),
+
     g.timeseries("Backends that answered through Services' addresses", 'Distinct endpoints in the last ten minutes, and how many may.', 12, 7, [
       ['max by (service, port, module) (kproxy_probe_backends_seen{%s})' % sel(), '{{service}}:{{port}} {{module}} seen'],
       ['max by (service, port, module) (kproxy_probe_backends_expected{%s})' % sel(), '{{service}}:{{port}} {{module}} expected'],
