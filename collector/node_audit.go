@@ -200,7 +200,7 @@ func (a *ruleAudit) look(ctx context.Context) (pending bool, cost time.Duration,
 	}
 	defer reader.Close()
 	seen := auditSeen{at: began, result: cause.Audit{At: began, Drift: map[string]int{}}}
-	if seen.generation, err = reader.Generation(); err != nil {
+	if seen.generation, err = reader.Generation(); err != nil && cfg.Mode != audit.ModeIPVS {
 		return false, 0, err
 	}
 	var state *audit.State
@@ -219,7 +219,7 @@ func (a *ruleAudit) look(ctx context.Context) (pending bool, cost time.Duration,
 			a.families[f] = one
 		}
 		version := a.n.desired.auditVersion()
-		if one.generation != seen.generation || one.version != version || !slices.Equal(one.addresses, c.Addresses) || one.result.Pending || one.result.Since != (time.Time{}) {
+		if c.Mode == audit.ModeIPVS || one.generation != seen.generation || one.version != version || !slices.Equal(one.addresses, c.Addresses) || one.result.Pending || one.result.Since != (time.Time{}) {
 			if state == nil {
 				var zone string
 				state, zone, version = a.n.desired.auditState()
@@ -298,6 +298,12 @@ func (a *ruleAudit) check(reader *rules.Reader, f rules.Family, state *audit.Sta
 	var rs *rules.Ruleset
 	var err error
 	switch c.Mode {
+	case audit.ModeIPVS:
+		v, err := rules.ReadIPVS(f)
+		if err != nil {
+			return audit.Result{}, err
+		}
+		return audit.CheckIPVS(v, state, c, only), nil
 	case audit.ModeNFTables:
 		rs, err = reader.ReadNFTables(f)
 	default:
@@ -399,6 +405,7 @@ func (c *nodeAuditConfig) detector() {
 // auditConfig is how kube-proxy runs on the node, as it says itself, or its file
 // if it does not; lacks says what is not known.
 func (n *Node) auditConfig() (cfg *nodeAuditConfig, lacks string) {
+	var err error
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	seen := !n.seen.proxyAt.IsZero() && time.Since(n.seen.proxyAt) <= seenFor
@@ -422,7 +429,7 @@ func (n *Node) auditConfig() (cfg *nodeAuditConfig, lacks string) {
 	if mode == "" {
 		mode = audit.ModeIPTables // its default
 	}
-	if mode != audit.ModeNFTables && mode != audit.ModeIPTables {
+	if mode != audit.ModeNFTables && mode != audit.ModeIPTables && mode != audit.ModeIPVS {
 		return nil, "an audit of the mode " + mode
 	}
 	c := &nodeAuditConfig{detect: settings["detectlocalmode"], iface: settings["detectlocal.bridgeinterface"] + settings["detectlocal.interfacenameprefix"]}
@@ -439,18 +446,36 @@ func (n *Node) auditConfig() (cfg *nodeAuditConfig, lacks string) {
 	if len(c.NodePortAddresses) == 0 && mode == audit.ModeNFTables {
 		c.NodePortAddresses = []string{"primary"} // its default
 	}
-	all, err := net.InterfaceAddrs()
-	if err != nil {
+	if c.Addresses, err = nodeAddresses(); err != nil {
 		return nil, "the node's own addresses: " + err.Error()
 	}
-	for _, one := range all {
-		if p, ok := one.(*net.IPNet); ok {
-			if a, ok := netip.AddrFromSlice(p.IP); ok {
-				c.Addresses = append(c.Addresses, a.Unmap())
+	return c, ""
+}
+
+// nodeAddresses are those of its interfaces, but of the one to which kube-proxy
+// gives Services' addresses in mode ipvs.
+func nodeAddresses() (out []netip.Addr, err error) {
+	devices, err := net.Interfaces()
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range devices {
+		if d.Name == rules.IPVSInterface {
+			continue
+		}
+		all, err := d.Addrs()
+		if err != nil {
+			return nil, err
+		}
+		for _, one := range all {
+			if p, ok := one.(*net.IPNet); ok {
+				if a, ok := netip.AddrFromSlice(p.IP); ok {
+					out = append(out, a.Unmap())
+				}
 			}
 		}
 	}
-	return c, ""
+	return out, nil
 }
 
 var (

@@ -90,9 +90,9 @@ func (j *Judge) Look(r *Result, began, now time.Time, changed func(service strin
 	var out Judgement
 	for name, drifts := range by {
 		s := j.suspects[name]
-		at := j.started
+		at := j.started // what was before that is not known
 		if name != whole {
-			if c := changed(name); !c.IsZero() {
+			if c := changed(name); c.After(at) {
 				at = c
 			}
 		}
@@ -182,9 +182,9 @@ func (s *suspect) counts(now, at time.Time, k Sync) bool {
 	switch {
 	case dead:
 		return true
-	case k.Synced.After(at.Add(told)):
+	case k.Known && k.Synced.After(at.Add(told)):
 		return true // it wrote rules long after it must have heard
-	case !k.Queued.Before(at.Add(-told)) && !k.Queued.IsZero():
+	case k.Known && !k.Queued.Before(at.Add(-told)) && !k.Queued.IsZero():
 		return age >= waiting
 	}
 	return age >= behind

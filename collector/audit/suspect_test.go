@@ -56,11 +56,11 @@ func TestJudge(t *testing.T) {
 			{time.Second, right, old, ""}, {11 * time.Second, wrong, old, "pending"}, {10*time.Second + behind - 1, wrong, old, "pending"}, {10*time.Second + behind, wrong, old, "drift"},
 		}},
 		"the API changed it, kube-proxy has heard": {10 * time.Second, []look{
-			{time.Second, right, old, ""}, {11 * time.Second, wrong, Sync{Queued: at(10 * time.Second)}, "pending"},
-			{10*time.Second + waiting - 1, wrong, Sync{Queued: at(10 * time.Second)}, "pending"}, {10*time.Second + waiting, wrong, Sync{Queued: at(10 * time.Second)}, "drift"},
+			{time.Second, right, old, ""}, {11 * time.Second, wrong, Sync{Known: true, Queued: at(10 * time.Second)}, "pending"},
+			{10*time.Second + waiting - 1, wrong, Sync{Known: true, Queued: at(10 * time.Second)}, "pending"}, {10*time.Second + waiting, wrong, Sync{Known: true, Queued: at(10 * time.Second)}, "drift"},
 		}},
 		"the API changed it, kube-proxy wrote, and not that": {10 * time.Second, []look{
-			{11 * time.Second, wrong, old, "pending"}, {16 * time.Second, wrong, Sync{Synced: at(14 * time.Second)}, "pending"}, {17 * time.Second, wrong, Sync{Synced: at(10*time.Second + told + 1)}, "drift"},
+			{time.Second, right, old, ""}, {11 * time.Second, wrong, old, "pending"}, {16 * time.Second, wrong, Sync{Known: true, Synced: at(14 * time.Second)}, "pending"}, {17 * time.Second, wrong, Sync{Known: true, Synced: at(10*time.Second + told + 1)}, "drift"},
 		}},
 		"the API changed it, kube-proxy is stopped": {10 * time.Second, []look{
 			{11 * time.Second, wrong, Sync{Halted: true}, "pending"}, {12 * time.Second, wrong, Sync{Halted: true}, "drift"},
@@ -68,6 +68,10 @@ func TestJudge(t *testing.T) {
 		"the API changed it, kube-proxy is gone": {10 * time.Second, []look{
 			{11 * time.Second, wrong, Sync{Gone: at(9 * time.Second)}, "pending"}, {9*time.Second + restart - 1, wrong, Sync{Gone: at(9 * time.Second)}, "pending"},
 			{9*time.Second + restart, wrong, Sync{Gone: at(9 * time.Second)}, "drift"},
+		}},
+		"the audit begins anew after the API changed it, and kube-proxy wrote between": {-time.Minute, []look{
+			{0, wrong, old, "pending"}, {time.Second, wrong, Sync{Known: true, Synced: at(-30 * time.Second)}, "pending"}, {20 * time.Second, wrong, Sync{Synced: at(15 * time.Second)}, "pending"},
+			{20 * time.Second, wrong, Sync{Known: true, Synced: at(15 * time.Second)}, "drift"},
 		}},
 		"wrong from the first look": {0, []look{
 			{0, wrong, old, "pending"}, {time.Minute, wrong, old, "pending"}, {behind, wrong, old, "drift"},

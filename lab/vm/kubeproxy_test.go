@@ -57,6 +57,7 @@ func TestKubeProxyInModeIPVS(t *testing.T) {
 	}
 	t.Logf("from a Service's creation to its rules: %s", time.Since(began))
 
+	t.Run("audit", func(t *testing.T) { audit(t, c, v, ports[0]) })
 	t.Run("packets", func(t *testing.T) { packets(t, c, v) })
 
 	if err := v.Stop(ctx, vm.KubeProxy, "KILL"); err != nil {

@@ -29,7 +29,7 @@ func boot(t *testing.T) *vm.VM {
 	began := time.Now()
 	dir := t.TempDir()
 	v, err := vm.Up(t.Context(), vm.Config{
-		Dir: dir, Bin: "../bin", Root: "../..", Name: "vm1", Ports: []int{healthzPort, metricsPort},
+		Dir: dir, Bin: "../bin", Root: "../..", Name: "vm1", Ports: []int{healthzPort, metricsPort, exporterPort},
 		Files: map[string]string{vm.Kube: "../bin/kube"},
 	})
 	if err != nil {
