@@ -81,6 +81,7 @@ demo: image lab-build lab/bin/alertmanager .mixin-out/hasty
 # bare connection, and the cluster role beside kube-state-metrics on the same cluster.
 bench: image lab-build
 	cd mixin/tests && go test -run '^$$' -bench . -benchtime 5x .
+	cd lab && go test -run '^$$' -bench . -benchtime 5x ./audit
 	cd tools/kube-state-metrics && go build -o ../../lab/bin/kube-state-metrics k8s.io/kube-state-metrics/v2
 	lab/bin/kproxy-lab --lab .lab-bench down
 	lab/bin/kproxy-lab --lab .lab-bench bench

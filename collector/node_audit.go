@@ -308,6 +308,13 @@ func (a *ruleAudit) check(reader *rules.Reader, f rules.Family, state *audit.Sta
 		rs, err = reader.ReadNFTables(f)
 	default:
 		rs, err = reader.ReadIPTables(f)
+		if err == nil && !rs.Has("nat", "KUBE-SERVICES") || errors.Is(err, rules.ErrUnsupported) {
+			if old, err2 := rules.ReadLegacy(f); err2 == nil && old.Has("nat", "KUBE-SERVICES") {
+				rs, err = old, nil
+			} else if err2 != nil {
+				return audit.Result{}, err2
+			}
+		}
 	}
 	if err != nil {
 		return audit.Result{}, err

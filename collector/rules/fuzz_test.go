@@ -109,3 +109,47 @@ func TestEndless(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// legacy reads a table of the old iptables from what was recorded of it, and runs
+// packets over it.
+func legacy(b []byte) error {
+	n := min(len(b), infoSize)
+	rs := newRuleset(IPv4, nil)
+	if err := rs.addLegacy("nat", b[:n], b[n:]); err != nil {
+		return err
+	}
+	_, err := NewMachine(rs, Host{}).Run(Packet{Proto: 6, Dst: netip.MustParseAddrPort("10.96.0.1:443"), Src: netip.MustParseAddr("10.244.0.9"), AnyPod: true})
+	return err
+}
+
+func recordedLegacy(t testing.TB) []byte {
+	t.Helper()
+	b, err := os.ReadFile("testdata/nat.legacy")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// FuzzLegacy is that no table of the old iptables makes the reader panic.
+func FuzzLegacy(f *testing.F) {
+	f.Add(recordedLegacy(f))
+	f.Fuzz(func(_ *testing.T, b []byte) { _ = legacy(b) })
+}
+
+// TestLegacyTruncated is that a table that is cut off inside an entry is an error.
+func TestLegacyTruncated(t *testing.T) {
+	b := recordedLegacy(t)
+	if err := legacy(b); err != nil {
+		t.Fatal(err)
+	}
+	ends, l := map[int]bool{infoSize: true}, layouts[IPv4]
+	if err := l.each(b[infoSize:], func(_, next int, _ []byte) error { ends[infoSize+next] = true; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	for n := infoSize; n < len(b); n++ {
+		if err := legacy(b[:n]); err == nil && !ends[n] {
+			t.Fatalf("cut off after %d of %d bytes it is no error", n, len(b))
+		}
+	}
+}

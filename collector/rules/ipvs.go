@@ -36,7 +36,7 @@ const flagPersistent = 0x1 // IP_VS_SVC_F_PERSISTENT
 
 // ReadIPVS asks ip_vs in the caller's network namespace. It needs CAP_NET_ADMIN.
 func ReadIPVS(f Family) (*IPVS, error) {
-	if _, err := os.Stat("/proc/net/ip_vs"); errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Stat("/proc/thread-self/net/ip_vs"); errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("%w: ip_vs", ErrUnsupported) // to ask would load the module
 	}
 	h, err := ipvs.New("")

@@ -139,13 +139,14 @@ func to(text string) netip.AddrPort { return netip.MustParseAddrPort(text) }
 // packets over them. What the kernel does with packets is compared in lab/audit.
 func TestKernel(t *testing.T) {
 	pod, outside := netip.MustParseAddr("10.244.3.4"), netip.MustParseAddr("192.0.2.1")
-	for _, tc := range []struct {
+	type row = struct {
 		name, text string
 		program    []string
 		read       func(*Reader) (*Ruleset, error)
 		packet     Packet
 		want       []string
-	}{
+	}
+	table := []row{
 		{"nft", nftText, []string{"nft", "-f", "-"}, readNFT, Packet{Proto: 6, Src: pod, Dst: to("10.96.0.1:443")}, []string{"0.50 kind 1 to 10.0.0.1:6443", "0.50 kind 1 to 10.0.0.2:6443"}},
 		{"nft", nftText, []string{"nft", "-f", "-"}, readNFT, Packet{Proto: 6, Src: outside, Dst: to("10.96.0.1:443")}, []string{"0.50 kind 1 to 10.0.0.1:6443 masqueraded", "0.50 kind 1 to 10.0.0.2:6443 masqueraded"}},
 		{"nft", nftText, []string{"nft", "-f", "-"}, readNFT, Packet{Proto: 17, Src: pod, Dst: to("10.96.0.1:443")}, []string{"1.00 kind 1"}},
@@ -163,7 +164,14 @@ func TestKernel(t *testing.T) {
 		{"iptables", iptablesText, []string{"iptables-nft-restore"}, readIPT, Packet{Proto: 6, Src: outside, Dst: to("10.1.1.1:9")}, []string{"1.00 kind 1 to 10.0.0.2:6443"}},
 		{"iptables", iptablesText, []string{"iptables-nft-restore"}, readIPT, Packet{Proto: 6, Src: outside, Dst: to("10.96.0.7:9")}, []string{"1.00 kind 3"}},
 		{"iptables", iptablesText, []string{"iptables-nft-restore"}, readIPT, Packet{Proto: 6, Src: outside, Dst: to("10.96.0.7:9"), State: StateInvalid}, []string{"1.00 kind 2"}},
-	} {
+	}
+	for _, tc := range table { // the old iptables does the same
+		if tc.name == "iptables" {
+			tc.name, tc.program, tc.read = "legacy", []string{"iptables-legacy-restore"}, func(*Reader) (*Ruleset, error) { return ReadLegacy(IPv4) }
+			table = append(table, tc)
+		}
+	}
+	for _, tc := range table {
 		t.Run(tc.name+" "+tc.packet.Src.String()+" to "+tc.packet.Dst.String(), func(t *testing.T) {
 			inNamespace(t, func() {
 				if !load(t, tc.text, tc.program...) {
@@ -224,6 +232,14 @@ func TestRecord(t *testing.T) {
 	inNamespace(t, func() {
 		load(t, nftText, "nft", "-f", "-")
 		load(t, iptablesText, "iptables-nft-restore")
+		load(t, iptablesText, "iptables-legacy-restore")
+		info, entries, err := LegacyTable(IPv4, "nat")
+		if err == nil {
+			err = os.WriteFile("testdata/nat.legacy", append(info, entries...), 0o600)
+		}
+		if err != nil {
+			t.Error(err)
+		}
 		c, err := open()
 		if err != nil {
 			t.Error(err)

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -12,13 +13,27 @@ import (
 type conn struct {
 	fd  int
 	buf []byte
-	seq uint32
-	out []byte // requests that wait to be sent
+	// slots are parts of buf into which the kernel writes several answers at once.
+	slots [slots]mmsghdr
+	iov   [slots]unix.Iovec
+	seq   uint32
+	out   []byte // requests that wait to be sent
+}
+
+// slots is how many answers are read in one go: of a short dump what it says and
+// that it is done.
+const slots = 3
+
+// mmsghdr is struct mmsghdr of recvmmsg(2).
+type mmsghdr struct {
+	unix.Msghdr
+	n uint32
+	_ [4]byte
 }
 
 // answer is the largest that the kernel gives at once (NLMSG_GOODSIZE and what a
 // reader of dumps may ask for).
-const answer = 1 << 17
+const answer = 1 << 16
 
 // open opens a socket in the caller's network namespace.
 func open() (*conn, error) {
@@ -39,7 +54,29 @@ func open() (*conn, error) {
 		_ = unix.Close(fd)
 		return nil, fmt.Errorf("bound a netlink socket's waiting: %w", err)
 	}
-	return &conn{fd: fd, buf: make([]byte, answer)}, nil
+	c := &conn{fd: fd, buf: make([]byte, slots*answer)}
+	for i := range c.slots {
+		c.iov[i].Base = &c.buf[i*answer]
+		c.iov[i].SetLen(answer)
+		c.slots[i].Iov = &c.iov[i]
+		c.slots[i].SetIovlen(1)
+	}
+	return c, nil
+}
+
+// receive waits for an answer and takes those that are there with it.
+func (c *conn) receive() (n int, err error) {
+	const waitForOne = 0x10000 // MSG_WAITFORONE
+	for {
+		got, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, uintptr(c.fd), uintptr(unsafe.Pointer(&c.slots[0])), slots, waitForOne|unix.MSG_TRUNC, 0, 0)
+		switch {
+		case errno == unix.EINTR:
+		case errno != 0:
+			return 0, errno
+		default:
+			return int(got), nil
+		}
+	}
 }
 
 func (c *conn) close() { _ = unix.Close(c.fd) }
@@ -100,19 +137,20 @@ func (c *conn) run(requests int, dump bool, do func(message) error) error {
 	}
 	var failed error
 	for left := requests; left > 0; {
-		n, _, err := unix.Recvfrom(c.fd, c.buf, unix.MSG_TRUNC)
-		switch {
-		case errors.Is(err, unix.EINTR):
-			continue
-		case err != nil:
+		answers, err := c.receive()
+		if err != nil {
 			return fmt.Errorf("read from nf_tables: %w", err)
-		case n > len(c.buf):
-			return malformed("an answer of nf_tables is longer than any")
 		}
-		done, err := parse(c.buf[:n], first, requests, dump, do)
-		if left -= done; err != nil && failed == nil {
-			if failed = err; !errors.Is(err, ErrChanged) && !errors.Is(err, unix.ENOENT) {
-				return failed
+		for i := range answers {
+			n := int(c.slots[i].n)
+			if n > answer {
+				return malformed("an answer of nf_tables is longer than any")
+			}
+			done, err := parse(c.buf[i*answer:][:n], first, requests, dump, do)
+			if left -= done; err != nil && failed == nil {
+				if failed = err; !errors.Is(err, ErrChanged) && !errors.Is(err, unix.ENOENT) {
+					return failed
+				}
 			}
 		}
 	}

@@ -18,23 +18,52 @@ var (
 )
 
 // Reader reads rules of nf_tables in the network namespace in which it was opened.
-type Reader struct{ c *conn }
+type Reader struct {
+	c *conn
+	// other is for half of what many small dumps are asked for: the kernel makes
+	// those of two sockets at the same time.
+	other *conn
+}
 
 // NewReader opens one. It needs CAP_NET_ADMIN.
 func NewReader() (*Reader, error) {
 	c, err := open()
-	return &Reader{c}, err
+	if err != nil {
+		return nil, err
+	}
+	other, err := open()
+	if err != nil {
+		c.close()
+		return nil, err
+	}
+	return &Reader{c, other}, nil
 }
 
 // Close ends it.
-func (r *Reader) Close() { r.c.close() }
+func (r *Reader) Close() {
+	r.c.close()
+	r.other.close()
+}
+
+// few are dumps that are not worth to be shared.
+const few = 8
+
+// share does something n times, by both sockets.
+func (r *Reader) share(n int, do func(c *conn, from, to int) error) error {
+	if n < few {
+		return do(r.c, 0, n)
+	}
+	half := make(chan error, 1)
+	go func() { half <- do(r.other, n/2, n) }()
+	return errors.Join(do(r.c, 0, n/2), <-half)
+}
 
 // Generation is the number of the rules' present state.
 func (r *Reader) Generation() (uint32, error) { return r.c.generation() }
 
 // nftSource reads what a Ruleset of nf_tables lacks.
 type nftSource struct {
-	c *conn
+	r *Reader
 	f Family
 }
 
@@ -70,7 +99,7 @@ func (r *Reader) ReadIPTables(f Family) (*Ruleset, error) { return r.read(f, Tab
 
 // read reads the chains and sets of tables.
 func (r *Reader) read(f Family, tables []string) (*Ruleset, error) {
-	rs := newRuleset(f, &nftSource{r.c, f})
+	rs := newRuleset(f, &nftSource{r, f})
 	r.c.ask(f, unix.NFT_MSG_GETCHAIN, unix.NLM_F_DUMP)
 	err := r.c.run(1, true, func(m message) error {
 		c, err := chainOf(m.attrs)
@@ -130,29 +159,39 @@ func (r *Reader) rules(rs *Ruleset, table string) error {
 // a chain's rules at once, and walks a whole table's anew for each part of a dump.
 func (s *nftSource) rulesOf(table string, chains []string) ([][]Rule, error) {
 	out := make([][]Rule, len(chains))
+	return out, s.r.share(len(chains), func(c *conn, from, to int) error {
+		return s.rulesInto(c, table, chains[from:to], out[from:to])
+	})
+}
+
+func (s *nftSource) rulesInto(c *conn, table string, chains []string, out [][]Rule) error {
 	for i, name := range chains {
-		s.c.ask(s.f, unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP, attribute{unix.NFTA_RULE_TABLE, table}, attribute{unix.NFTA_RULE_CHAIN, name})
-		err := s.c.run(1, true, func(m message) error {
+		c.ask(s.f, unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP, attribute{unix.NFTA_RULE_TABLE, table}, attribute{unix.NFTA_RULE_CHAIN, name})
+		err := c.run(1, true, func(m message) error {
 			_, rule, err := ruleOf(s.f, m.attrs)
 			out[i] = append(out[i], rule)
 			return err
 		})
 		if errors.Is(err, unix.ENOENT) {
-			return nil, fmt.Errorf("list the rules of a chain that has gone: %w", ErrChanged)
+			return fmt.Errorf("list the rules of a chain that has gone: %w", ErrChanged)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("list the rules of chain %s: %w", name, err)
+			return fmt.Errorf("list the rules of chain %s: %w", name, err)
 		}
 	}
-	return out, nil
+	return nil
 }
 
 // elementsOf reads the elements of sets, each by a dump of its own.
 func (s *nftSource) elementsOf(table string, sets []*Set) error {
+	return s.r.share(len(sets), func(c *conn, from, to int) error { return s.elementsInto(c, table, sets[from:to]) })
+}
+
+func (s *nftSource) elementsInto(c *conn, table string, sets []*Set) error {
 	for _, set := range sets {
 		set.Elements = map[string]Element{}
-		s.c.ask(s.f, unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP, attribute{unix.NFTA_SET_ELEM_LIST_TABLE, table}, attribute{unix.NFTA_SET_ELEM_LIST_SET, set.Name})
-		err := s.c.run(1, true, func(m message) error { return set.addElements(m.attrs) })
+		c.ask(s.f, unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP, attribute{unix.NFTA_SET_ELEM_LIST_TABLE, table}, attribute{unix.NFTA_SET_ELEM_LIST_SET, set.Name})
+		err := c.run(1, true, func(m message) error { return set.addElements(m.attrs) })
 		if errors.Is(err, unix.ENOENT) {
 			return fmt.Errorf("list the elements of a set that has gone: %w", ErrChanged)
 		}

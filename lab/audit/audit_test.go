@@ -496,6 +496,11 @@ func (l *look) mutations(ctx context.Context, r *Random, s *audit.State) (done i
 	if err := allFaithful(w, before); err != nil {
 		return 0, err
 	}
+	if l.mode == audit.ModeIPTables {
+		if err := l.legacy(ctx, texts, s); err != nil {
+			return 0, fmt.Errorf("the same rules by the old iptables: %w", err)
+		}
+	}
 	for range 5 {
 		changed := slices.Clone(texts)
 		i := r.IntN(len(texts))
@@ -512,6 +517,41 @@ func (l *look) mutations(ctx context.Context, r *Random, s *audit.State) (done i
 		}
 	}
 	return done, nil
+}
+
+// legacy wants that the old iptables' copy of the rules is right too.
+func (l *look) legacy(ctx context.Context, texts []string, s *audit.State) error {
+	w, err := NewWire(addresses()...)
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	for i, program := range [][]string{{"iptables-legacy-restore"}, {"ip6tables-legacy-restore"}} {
+		// What other programs wrote for nf_tables alone is not kube-proxy's.
+		if err := w.Load(ctx, program, texts[i]); err != nil {
+			return err
+		}
+		var rs *rules.Ruleset
+		if err := w.Do(func() (err error) { rs, err = rules.ReadLegacy(families[i]); return err }); err != nil {
+			return err
+		}
+		r, err := audit.Check(rs, s, l.config(families[i]), nil)
+		if err != nil || len(r.Drifts) > 0 {
+			return fmt.Errorf("%w, %+v", err, r.Drifts)
+		}
+		local := addresses()
+		m := rules.NewMachine(rs, rules.Host{Local: func(a netip.Addr) bool { return slices.Contains(local, a) || a.IsLoopback() }})
+		for _, p := range audit.Packets(s, l.config(families[i])) {
+			ways, err := m.Run(p)
+			if err == nil {
+				err = faithful(w, p, ways)
+			}
+			if err != nil {
+				return fmt.Errorf("the kernel with %+v: %w", p, err)
+			}
+		}
+	}
+	return nil
 }
 
 func allFaithful(w *Wire, ways map[rules.Packet][]rules.Outcome) error {
