@@ -16,6 +16,7 @@ type auditWants struct {
 	// slices are those of a Service; a list is never changed, only replaced.
 	slices  map[string][]*audit.Slice
 	changed map[string]time.Time
+	removed time.Time // when something that was wanted last went
 	zone    string
 	version int
 	// kick says that something changed.
@@ -68,6 +69,9 @@ func (a *auditWants) keep(previous, current *wish, listed bool, now time.Time) {
 	if !listed {
 		a.changed[name] = now
 	}
+	if previous != nil {
+		a.removed = now
+	}
 	if a.services[name] == nil && a.slices[name] == nil {
 		delete(a.changed, name)
 	}
@@ -91,10 +95,14 @@ func (d *desired) auditVersion() int {
 	return d.audit.version
 }
 
-// auditChanged is when what the API wants of a Service last changed.
+// auditChanged is when what the API wants of a Service last changed; of "", when
+// something that it had wanted last went.
 func (d *desired) auditChanged(service string) time.Time {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if service == "" {
+		return d.audit.removed
+	}
 	return d.audit.changed[service]
 }
 

@@ -203,7 +203,6 @@ func (a *ruleAudit) look(ctx context.Context) (pending bool, cost time.Duration,
 	if seen.generation, err = reader.Generation(); err != nil && cfg.Mode != audit.ModeIPVS {
 		return false, 0, err
 	}
-	var state *audit.State
 	for _, f := range []rules.Family{rules.IPv4, rules.IPv6} {
 		if !a.serves(f) {
 			delete(a.families, f)
@@ -218,38 +217,14 @@ func (a *ruleAudit) look(ctx context.Context) (pending bool, cost time.Duration,
 			one = &familyAudit{config: text}
 			a.families[f] = one
 		}
-		version := a.n.desired.auditVersion()
-		if c.Mode == audit.ModeIPVS || one.generation != seen.generation || one.version != version || !slices.Equal(one.addresses, c.Addresses) || one.result.Pending || one.result.Since != (time.Time{}) {
-			if state == nil {
-				var zone string
-				state, zone, version = a.n.desired.auditState()
-				c.Zone, c.ZoneKnown = zone, zone != ""
-			}
-			before := time.Now()
-			// What differed is looked at alone; all of it where that was long ago.
-			only := one.judge.Suspects()
-			if one.generation == 0 || !one.result.Pending || began.Sub(one.full) > auditEvery {
-				only = nil
-			}
-			if only == nil {
-				one.full = began
-			}
-			result, err := a.check(reader, f, state, &c.Config, only)
-			cost += time.Since(before)
-			if errors.Is(err, rules.ErrChanged) {
-				pending = true // it is being written
-				continue
-			}
-			if err != nil {
-				return false, cost, err
-			}
-			one.result = one.judge.Look(&result, began, time.Now(), a.n.desired.auditChanged, a.sync(ctx, f, len(result.Drifts) > 0))
-			one.addresses = c.Addresses
-			if only == nil { // else what else changed is still to be looked at
-				one.generation, one.version, one.services = seen.generation, version, result.Services
-			}
-		} else {
-			one.judge.Same(began)
+		took, err := a.lookFamily(ctx, reader, one, &c.Config, &seen)
+		cost += took
+		switch {
+		case errors.Is(err, rules.ErrChanged):
+			pending = true // it is being written
+			continue
+		case err != nil:
+			return false, cost, err
 		}
 		pending = pending || one.result.Pending
 		seen.add(f, one)
@@ -261,6 +236,37 @@ func (a *ruleAudit) look(ctx context.Context) (pending bool, cost time.Duration,
 	}
 	a.seen = seen
 	return pending, cost, nil
+}
+
+// lookFamily compares the rules of an IP family, if something changed; cost is how
+// long that took.
+func (a *ruleAudit) lookFamily(ctx context.Context, reader *rules.Reader, one *familyAudit, c *audit.Config, seen *auditSeen) (cost time.Duration, err error) {
+	began := seen.at
+	if version := a.n.desired.auditVersion(); c.Mode != audit.ModeIPVS && one.generation == seen.generation && one.version == version && slices.Equal(one.addresses, c.Addresses) && !one.result.Pending && one.result.Since.IsZero() {
+		one.judge.Same(began)
+		return 0, nil
+	}
+	state, zone, version := a.n.desired.auditState()
+	c.Zone, c.ZoneKnown = zone, zone != ""
+	// What differed is looked at alone; all of it where that was long ago.
+	only := one.judge.Suspects()
+	if one.generation == 0 || !one.result.Pending || began.Sub(one.full) > auditEvery {
+		only = nil
+	}
+	if only == nil {
+		one.full = began
+	}
+	before := time.Now()
+	result, err := a.check(reader, c.Family, state, c, only)
+	if cost = time.Since(before); err != nil {
+		return cost, err
+	}
+	one.result = one.judge.Look(&result, only == nil, began, time.Now(), a.n.desired.auditChanged, a.sync(ctx, c.Family, len(result.Drifts) > 0))
+	one.addresses = c.Addresses
+	if only == nil { // else what else changed is still to be looked at
+		one.generation, one.version, one.services = seen.generation, version, result.Services
+	}
+	return cost, nil
 }
 
 // add puts what is known of an IP family to the rest.

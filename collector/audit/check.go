@@ -406,7 +406,7 @@ func (k *checker) compare(e expectation, ways []rules.Outcome, s *Service, from 
 		}
 	}
 	if e.kind != rules.Accept || len(e.endpoints) == 0 {
-		return compareRefusal(e, kind, other, got)
+		return compareRefusal(e, kind, got)
 	}
 	var lacks, extra []string
 	for _, w := range e.endpoints {
@@ -444,7 +444,7 @@ func (k *checker) compare(e expectation, ways []rules.Outcome, s *Service, from 
 }
 
 // compareRefusal is of a packet that should go to no endpoint.
-func compareRefusal(e expectation, kind rules.VerdictKind, other float64, got map[netip.AddrPort]float64) *difference {
+func compareRefusal(e expectation, kind rules.VerdictKind, got map[netip.AddrPort]float64) *difference {
 	switch {
 	case len(got) > 0:
 		var to []string

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -36,7 +37,9 @@ const (
 
 // suspect is something that differed at the last look.
 type suspect struct {
-	since, last time.Time
+	// at is when what the API wants of it last changed, as far as is known.
+	at    time.Time
+	since time.Time
 	// calm is when the last look before it began: then it did not differ, and what
 	// the API wants has not changed since; zero if that is not so.
 	calm   time.Time
@@ -68,15 +71,24 @@ type Judgement struct {
 // whole is the suspect of which no Service is: that all rules are gone.
 const whole = "\x00all rules"
 
-// Look judges the result of a look that began at a time. changed says when what
-// the API wants of a Service last changed, zero if it has not since we listen.
-func (j *Judge) Look(r *Result, began, now time.Time, changed func(service string) time.Time, sync Sync) Judgement {
+// nobody begins the name of a suspect that is a rule for no Service.
+const nobody = "\x01"
+
+// Look judges the result of a look that began at a time, at all Services or, if it
+// is not full, at the suspects. changed says when what the API wants of a Service
+// last changed, zero if it has not since we listen; of "", when something that it
+// had wanted last went.
+func (j *Judge) Look(r *Result, full bool, began, now time.Time, changed func(service string) time.Time, sync Sync) Judgement {
 	if j.suspects == nil {
 		j.suspects, j.started = map[string]*suspect{}, began
 	}
 	by := map[string][]Drift{}
 	for _, d := range r.Drifts {
-		by[d.Service] = append(by[d.Service], d)
+		name := d.Service
+		if name == "" {
+			name = nobody + d.What
+		}
+		by[name] = append(by[name], d)
 	}
 	gone := r.Wanted > 0 && r.Sent == 0 && !slices.ContainsFunc(r.Drifts, func(d Drift) bool { return d.Kind != Missing })
 	if gone {
@@ -90,24 +102,21 @@ func (j *Judge) Look(r *Result, began, now time.Time, changed func(service strin
 	var out Judgement
 	for name, drifts := range by {
 		s := j.suspects[name]
-		at := j.started // what was before that is not known
-		if name != whole {
-			if c := changed(name); c.After(at) {
-				at = c
-			}
-		}
 		if s == nil {
-			s = &suspect{since: now}
-			if !j.look.IsZero() && !at.After(j.look) && (name != whole || j.sent) {
+			s = &suspect{since: now, at: j.changedAt(name, changed)}
+			if !j.look.IsZero() && !s.at.After(j.look) && (name != whole || j.sent) {
 				s.calm = j.look
 			}
 			j.suspects[name] = s
 		}
-		if !s.calm.IsZero() && at.After(s.calm) {
+		if !strings.HasPrefix(name, nobody) { // which was wanted once or never, but not anew
+			s.at = j.changedAt(name, changed)
+		}
+		if !s.calm.IsZero() && s.at.After(s.calm) {
 			s.calm, s.drift, s.since = time.Time{}, false, now // it is another question now
 		}
-		s.drifts, s.last = drifts, now
-		s.drift = s.drift || now.Sub(s.since) >= again && s.counts(now, at, sync)
+		s.drifts = drifts
+		s.drift = s.drift || now.Sub(s.since) >= again && s.counts(now, sync)
 		if !s.drift {
 			out.Pending = true
 			continue
@@ -127,8 +136,25 @@ func (j *Judge) Look(r *Result, began, now time.Time, changed func(service strin
 		}
 		return compareText(a.Service+a.What, b.Service+b.What)
 	})
-	j.look, j.sent = began, r.Sent > 0
+	if full { // else others may have changed before it
+		j.look, j.sent = began, r.Sent > 0
+	}
 	return out
+}
+
+// changedAt is when what the API wants of something last changed; what was before
+// the first look is not known.
+func (j *Judge) changedAt(name string, changed func(string) time.Time) time.Time {
+	switch {
+	case name == whole:
+		return j.started
+	case strings.HasPrefix(name, nobody):
+		name = ""
+	}
+	if c := changed(name); c.After(j.started) {
+		return c
+	}
+	return j.started
 }
 
 // Suspects are the Services that differed at the last look; nil if it was another
@@ -136,7 +162,7 @@ func (j *Judge) Look(r *Result, began, now time.Time, changed func(service strin
 func (j *Judge) Suspects() map[string]bool {
 	out := map[string]bool{}
 	for name := range j.suspects {
-		if name == "" {
+		if strings.HasPrefix(name, nobody) || name == whole {
 			return nil
 		}
 		out[name] = true
@@ -161,9 +187,8 @@ func compareText(a, b string) int {
 	return 0
 }
 
-// counts is whether a difference is none that kube-proxy is about to mend: at is
-// when what the API wants last changed.
-func (s *suspect) counts(now, at time.Time, k Sync) bool {
+// counts is whether a difference is none that kube-proxy is about to mend.
+func (s *suspect) counts(now time.Time, k Sync) bool {
 	dead := k.Halted || !k.Gone.IsZero() && now.Sub(k.Gone) >= restart
 	if !s.calm.IsZero() {
 		// It was right, and nothing was to be changed. If kube-proxy wrote rules
@@ -178,7 +203,7 @@ func (s *suspect) counts(now, at time.Time, k Sync) bool {
 			return age >= restart
 		}
 	}
-	age := now.Sub(at)
+	at, age := s.at, now.Sub(s.at)
 	switch {
 	case dead:
 		return true

@@ -32,7 +32,7 @@ func digest(b []byte, keyLen int) (messages int, err error) {
 	rs := newRuleset(IPv4, nil)
 	set := &Set{Table: "kube-proxy", Name: "service-ips", KeyLen: keyLen, Intervals: keyLen == 4, Elements: map[string]Element{}}
 	rs.sets[key(set.Table, set.Name)] = set
-	_, err = parse(b, firstSeq(b), 1, true, func(m message) error {
+	_, err = parse(b, firstSeq(b), true, func(m message) error {
 		messages++
 		c, err := chainOf(m.attrs)
 		if err == nil && c.Name != "" && rs.chains[key(c.Table, c.Name)] == nil {

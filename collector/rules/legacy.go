@@ -129,7 +129,7 @@ func (r *Ruleset) addLegacy(table string, info, entries []byte) error {
 	}
 	l := layouts[r.Family]
 	// First the chains, then the rules that lead to them.
-	err := l.each(entries, func(at, next int, entry []byte) error {
+	err := l.each(entries, func(_, next int, entry []byte) error {
 		if name, data := targetName(entry[host.Uint16(entry[l.target:]):]); name == "ERROR" {
 			c := &Chain{Table: table, Name: text(data), Hook: noHook, Rules: []Rule{}}
 			starts[next] = c

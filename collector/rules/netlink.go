@@ -117,26 +117,18 @@ func (c *conn) ask(f Family, message uint16, flags uint16, what ...attribute) {
 	c.out = b
 }
 
-// message is one of an answer: which request it answers, counted from 0, and
-// its attributes.
-type message struct {
-	request int
-	attrs   []byte
-}
+// message are the attributes of one of an answer's.
+type message struct{ attrs []byte }
 
-// run sends what was asked and hands over the answers, of dumps all their parts.
-// The kernel answers in the order of the requests; it takes the next when the
-// dump before it is done, so only those that fit into one message each may be
-// asked together.
-func (c *conn) run(requests int, dump bool, do func(message) error) error {
-	first := c.seq - uint32(requests) + 1
+// run sends what was asked and hands over the answer, of a dump all its parts.
+func (c *conn) run(dump bool, do func(message) error) error {
 	out := c.out
 	c.out = c.out[:0]
 	if err := unix.Sendto(c.fd, out, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return fmt.Errorf("ask nf_tables: %w", err)
 	}
 	var failed error
-	for left := requests; left > 0; {
+	for left := 1; left > 0; {
 		answers, err := c.receive()
 		if err != nil {
 			return fmt.Errorf("read from nf_tables: %w", err)
@@ -146,7 +138,7 @@ func (c *conn) run(requests int, dump bool, do func(message) error) error {
 			if n > answer {
 				return malformed("an answer of nf_tables is longer than any")
 			}
-			done, err := parse(c.buf[i*answer:][:n], first, requests, dump, do)
+			done, err := parse(c.buf[i*answer:][:n], c.seq, dump, do)
 			if left -= done; err != nil && failed == nil {
 				if failed = err; !errors.Is(err, ErrChanged) && !errors.Is(err, unix.ENOENT) {
 					return failed
@@ -157,8 +149,8 @@ func (c *conn) run(requests int, dump bool, do func(message) error) error {
 	return failed
 }
 
-// parse reads the messages of one answer; done is how many requests it ends.
-func parse(b []byte, first uint32, requests int, dump bool, do func(message) error) (done int, failed error) {
+// parse reads the messages of one answer to a request; done is 1 if it ends there.
+func parse(b []byte, asked uint32, dump bool, do func(message) error) (done int, failed error) {
 	host := binary.NativeEndian
 	for len(b) > 0 {
 		if len(b) < nlHeader {
@@ -171,8 +163,7 @@ func parse(b []byte, first uint32, requests int, dump bool, do func(message) err
 		}
 		body := b[nlHeader:n]
 		b = b[min((n+3)&^3, len(b)):]
-		request := int(seq - first)
-		if request < 0 || request >= requests {
+		if seq != asked {
 			continue // of an earlier request that was given up
 		}
 		if flags&unix.NLM_F_DUMP_INTR != 0 && failed == nil {
@@ -195,7 +186,7 @@ func parse(b []byte, first uint32, requests int, dump bool, do func(message) err
 			if !dump {
 				done++
 			}
-			if err := do(message{request, body[nfHeader:]}); err != nil {
+			if err := do(message{body[nfHeader:]}); err != nil {
 				return done, err
 			}
 		}
@@ -216,7 +207,7 @@ func Generation() (uint32, error) {
 
 func (c *conn) generation() (id uint32, err error) {
 	c.ask(0, unix.NFT_MSG_GETGEN, 0)
-	err = c.run(1, false, func(m message) error {
+	err = c.run(false, func(m message) error {
 		f, err := fieldsOf(m.attrs)
 		if err == nil && len(f[unix.NFTA_GEN_ID]) < 4 {
 			err = malformed("the generation has no number")

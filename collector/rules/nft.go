@@ -101,7 +101,7 @@ func (r *Reader) ReadIPTables(f Family) (*Ruleset, error) { return r.read(f, Tab
 func (r *Reader) read(f Family, tables []string) (*Ruleset, error) {
 	rs := newRuleset(f, &nftSource{r, f})
 	r.c.ask(f, unix.NFT_MSG_GETCHAIN, unix.NLM_F_DUMP)
-	err := r.c.run(1, true, func(m message) error {
+	err := r.c.run(true, func(m message) error {
 		c, err := chainOf(m.attrs)
 		if err == nil && slices.Contains(tables, c.Table) {
 			rs.add(c)
@@ -113,7 +113,7 @@ func (r *Reader) read(f Family, tables []string) (*Ruleset, error) {
 	}
 	for _, table := range tables {
 		r.c.ask(f, unix.NFT_MSG_GETSET, unix.NLM_F_DUMP, attribute{unix.NFTA_SET_TABLE, table})
-		err = r.c.run(1, true, func(m message) error {
+		err = r.c.run(true, func(m message) error {
 			s, err := setOf(m.attrs)
 			if err == nil {
 				rs.sets[key(s.Table, s.Name)] = s
@@ -142,7 +142,7 @@ func (r *Reader) rules(rs *Ruleset, table string) error {
 		}
 	}
 	r.c.ask(rs.Family, unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP, attribute{unix.NFTA_RULE_TABLE, table})
-	err := r.c.run(1, true, func(m message) error {
+	err := r.c.run(true, func(m message) error {
 		chain, rule, err := ruleOf(rs.Family, m.attrs)
 		if c := rs.chains[key(table, chain)]; err == nil && c != nil {
 			c.Rules = append(c.Rules, rule)
@@ -167,7 +167,7 @@ func (s *nftSource) rulesOf(table string, chains []string) ([][]Rule, error) {
 func (s *nftSource) rulesInto(c *conn, table string, chains []string, out [][]Rule) error {
 	for i, name := range chains {
 		c.ask(s.f, unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP, attribute{unix.NFTA_RULE_TABLE, table}, attribute{unix.NFTA_RULE_CHAIN, name})
-		err := c.run(1, true, func(m message) error {
+		err := c.run(true, func(m message) error {
 			_, rule, err := ruleOf(s.f, m.attrs)
 			out[i] = append(out[i], rule)
 			return err
@@ -191,7 +191,7 @@ func (s *nftSource) elementsInto(c *conn, table string, sets []*Set) error {
 	for _, set := range sets {
 		set.Elements = map[string]Element{}
 		c.ask(s.f, unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP, attribute{unix.NFTA_SET_ELEM_LIST_TABLE, table}, attribute{unix.NFTA_SET_ELEM_LIST_SET, set.Name})
-		err := c.run(1, true, func(m message) error { return set.addElements(m.attrs) })
+		err := c.run(true, func(m message) error { return set.addElements(m.attrs) })
 		if errors.Is(err, unix.ENOENT) {
 			return fmt.Errorf("list the elements of a set that has gone: %w", ErrChanged)
 		}

@@ -246,10 +246,13 @@ func opOf(f Family, name string, d fields) (o op, skip bool, err error) {
 	case "bitwise":
 		return bitwiseOf(d)
 	case "range":
-		from, _, err1 := dataOf(d[unix.NFTA_RANGE_FROM_DATA])
-		to, _, err2 := dataOf(d[unix.NFTA_RANGE_TO_DATA])
-		if err1 != nil || err2 != nil || len(from) != len(to) {
-			return opaque(name), false, nil
+		from, _, err := dataOf(d[unix.NFTA_RANGE_FROM_DATA])
+		if err != nil {
+			return op{}, false, err
+		}
+		to, _, err := dataOf(d[unix.NFTA_RANGE_TO_DATA])
+		if err != nil || len(from) != len(to) {
+			return opaque(name), false, err
 		}
 		o = op{kind: opRange, negated: u32(d[unix.NFTA_RANGE_OP]) == unix.NFT_RANGE_NEQ, data: from, mask: to}
 		return regs(o, name, nil, d[unix.NFTA_RANGE_SREG], len(from)), false, nil
@@ -265,6 +268,14 @@ func opOf(f Family, name string, d fields) (o op, skip bool, err error) {
 			return op{kind: opVerdict, verdict: *v}, false, nil
 		}
 		return regs(op{kind: opData, data: value}, name, d[unix.NFTA_IMMEDIATE_DREG], nil, len(value)), false, nil
+	}
+	return statementOf(f, name, d)
+}
+
+// statementOf reads an expression that asks for no part of the packet, or does
+// something with it.
+func statementOf(f Family, name string, d fields) (o op, skip bool, err error) {
+	switch name {
 	case "ct":
 		return regs(op{kind: opCt, x: u32(d[unix.NFTA_CT_KEY])}, name, d[unix.NFTA_CT_DREG], nil, 4), d[unix.NFTA_CT_SREG] != nil, nil
 	case "fib":

@@ -307,16 +307,8 @@ func (s *state) step(o *op) (matched bool, v *Verdict, err error) {
 			s.p.Mark = host.Uint32(s.regs[o.sreg:])
 		}
 		return true, nil, nil
-	case opCmp:
-		return compares(o.x, bytes.Compare(s.regs[o.sreg:][:o.n], o.data)), nil, nil
-	case opRange:
-		b := s.regs[o.sreg:][:o.n]
-		return (bytes.Compare(b, o.data) >= 0 && bytes.Compare(b, o.mask) <= 0) != o.negated, nil, nil
-	case opBitwise:
-		for i := range int(o.n) {
-			s.regs[int(o.dreg)+i] = s.regs[int(o.sreg)+i]&o.mask[i] ^ o.data[i]
-		}
-		return true, nil, nil
+	case opCmp, opRange, opBitwise:
+		return s.compute(o), nil, nil
 	case opData:
 		copy(s.regs[o.dreg:], o.data)
 		return true, nil, nil
@@ -349,6 +341,21 @@ func (s *state) step(o *op) (matched bool, v *Verdict, err error) {
 	}
 	s.out.Opaque = true
 	return false, nil, nil
+}
+
+// compute compares what is in a register, or changes it.
+func (s *state) compute(o *op) bool {
+	b := s.regs[o.sreg:][:o.n]
+	switch o.kind {
+	case opCmp:
+		return compares(o.x, bytes.Compare(b, o.data))
+	case opRange:
+		return (bytes.Compare(b, o.data) >= 0 && bytes.Compare(b, o.mask) <= 0) != o.negated
+	}
+	for i := range b {
+		s.regs[int(o.dreg)+i] = b[i]&o.mask[i] ^ o.data[i]
+	}
+	return true
 }
 
 // compares is whether a comparison holds, by how what is compared stands to it.
