@@ -123,6 +123,11 @@ func (d *desired) auditable(now time.Time) (ok bool, lacks string) {
 	return true, ""
 }
 
+// away is whether the API server does not answer now.
+func (d *desired) away(now time.Time) bool {
+	return slices.ContainsFunc(d.sources.readers, func(r *reader) bool { return r.contact.state(now, auditStale).failed })
+}
+
 // ownOrProbed is whether a Service is the exporter's own, default/kubernetes, or
 // one that is probed.
 func (d *desired) ownOrProbed(service string) bool {

@@ -16,6 +16,7 @@ import (
 	"github.com/kproxy-exporter/kproxy-exporter/collector/cause"
 	"github.com/kproxy-exporter/kproxy-exporter/collector/local"
 	"github.com/kproxy-exporter/kproxy-exporter/collector/rules"
+	"github.com/kproxy-exporter/kproxy-exporter/prober"
 )
 
 // AuditMode says which Services' rules are compared with what the API wants.
@@ -261,7 +262,7 @@ func (a *ruleAudit) lookFamily(ctx context.Context, reader *rules.Reader, one *f
 	if cost = time.Since(before); err != nil {
 		return cost, err
 	}
-	one.result = one.judge.Look(&result, only == nil, began, time.Now(), a.n.desired.auditChanged, a.sync(ctx, c.Family, len(result.Drifts) > 0))
+	one.result = one.judge.Look(&result, only == nil, began, time.Now(), a.n.desired.auditChanged, a.sync(ctx, c.Mode, c.Family, len(result.Drifts) > 0))
 	one.addresses = c.Addresses
 	if only == nil { // else what else changed is still to be looked at
 		one.generation, one.version, one.services = seen.generation, version, result.Services
@@ -343,16 +344,20 @@ func (a *ruleAudit) serves(f rules.Family) bool {
 
 // sync is what kube-proxy says of an IP family; now asks it, rather than to
 // believe what it said seconds ago.
-func (a *ruleAudit) sync(ctx context.Context, f rules.Family, now bool) audit.Sync {
+func (a *ruleAudit) sync(ctx context.Context, mode string, f rules.Family, now bool) audit.Sync {
 	n := a.n
 	n.mu.Lock()
 	at, metrics, process, gone, alive := n.seen.addresses.metrics, n.seen.metrics, n.seen.process, !n.seen.processAt.IsZero() && n.seen.process == nil, n.seen.processAlive
 	n.mu.Unlock()
-	var s audit.Sync
+	s := audit.Sync{Away: n.desired.away(time.Now())}
 	s.Halted = process != nil && strings.HasPrefix(process.State, "T")
 	if now && at.IsValid() && !s.Halted {
 		if m, err := n.readMetrics(ctx, at); err == nil {
 			metrics, s.Known, s.Started = m, true, m.Started
+		}
+		// One that has just begun may run in another mode, and take these rules away.
+		if _, body, err := prober.Page(ctx, at, modePage, portTimeout, metricsBytes); err != nil || strings.TrimSpace(string(body)) != mode {
+			s.Known = false
 		}
 	}
 	if metrics != nil {

@@ -14,6 +14,9 @@ type Sync struct {
 	// Known says that it said so just now, and Started when its process began.
 	Known   bool
 	Started time.Time
+	// Away says that the API server does not answer us: kube-proxy may not have
+	// heard what we did before that.
+	Away bool
 	// Halted says that its process was stopped by a signal, Gone since when there
 	// is none; zero if there is one, or nobody knows.
 	Halted bool
@@ -53,6 +56,7 @@ type Judge struct {
 	suspects map[string]*suspect
 	look     time.Time // when the last began
 	started  time.Time
+	away     time.Time // when the API server last did not answer
 	sent     bool
 }
 
@@ -81,6 +85,9 @@ const nobody = "\x01"
 func (j *Judge) Look(r *Result, full bool, began, now time.Time, changed func(service string) time.Time, sync Sync) Judgement {
 	if j.suspects == nil {
 		j.suspects, j.started = map[string]*suspect{}, began
+	}
+	if sync.Away {
+		j.away = now
 	}
 	by := map[string][]Drift{}
 	for _, d := range r.Drifts {
@@ -116,7 +123,7 @@ func (j *Judge) Look(r *Result, full bool, began, now time.Time, changed func(se
 			s.calm, s.drift, s.since = time.Time{}, false, now // it is another question now
 		}
 		s.drifts = drifts
-		s.drift = s.drift || now.Sub(s.since) >= again && s.counts(now, sync)
+		s.drift = s.drift || now.Sub(s.since) >= again && s.counts(now, j.away, sync)
 		if !s.drift {
 			out.Pending = true
 			continue
@@ -188,7 +195,7 @@ func compareText(a, b string) int {
 }
 
 // counts is whether a difference is none that kube-proxy is about to mend.
-func (s *suspect) counts(now time.Time, k Sync) bool {
+func (s *suspect) counts(now, away time.Time, k Sync) bool {
 	dead := k.Halted || !k.Gone.IsZero() && now.Sub(k.Gone) >= restart
 	if !s.calm.IsZero() {
 		// It was right, and nothing was to be changed. If kube-proxy wrote rules
@@ -203,9 +210,13 @@ func (s *suspect) counts(now time.Time, k Sync) bool {
 			return age >= restart
 		}
 	}
-	at, age := s.at, now.Sub(s.at)
+	at := s.at
+	if away.After(at) {
+		at = away
+	}
+	age := now.Sub(at)
 	switch {
-	case dead:
+	case dead && !k.Away:
 		return true
 	case k.Known && k.Synced.After(at.Add(told)):
 		return true // it wrote rules long after it must have heard

@@ -83,6 +83,10 @@ func TestJudge(t *testing.T) {
 			{9 * time.Second, left, Sync{Known: true, Synced: at(2*time.Second + told + 1)}, "drift", false},
 		}},
 		"a rule for nobody that somebody adds": {0, []look{{time.Second, right, old, "", false}, {2 * time.Second, left, old, "pending", false}, {3 * time.Second, left, old, "drift", false}}},
+		"the API changed it and went away": {2 * time.Second, []look{
+			{time.Second, right, old, "", false}, {3 * time.Second, wrong, old, "pending", false}, {time.Hour, wrong, Sync{Known: true, Away: true}, "pending", false},
+			{time.Hour + time.Second, wrong, old, "pending", false}, {time.Hour + behind, wrong, old, "drift", false},
+		}},
 		"wrong from the first look": {0, []look{
 			{0, wrong, old, "pending", false}, {time.Minute, wrong, old, "pending", false}, {behind, wrong, old, "drift", false},
 		}},

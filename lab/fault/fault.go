@@ -33,6 +33,8 @@ type Fault struct {
 	// OnNode is "cause/detail" that the node role must say on the node, and on no
 	// other; empty if it is not asked.
 	OnNode string
+	// OrOnNode is another verdict that is as right; empty if there is none.
+	OrOnNode string
 	// EverywhereOnNode says that every node sees it.
 	EverywhereOnNode bool
 	// BesideOnNode are causes that the node role says too, by the nature of it.

@@ -126,7 +126,8 @@ var ownFaults = []Fault{
 	{
 		// kube-proxy 1.37 takes its own rules for somebody else's then, and removes them.
 		Name: "image-without-protocols", Breaks: "the image has no /etc/protocols, and the pod is restarted: each second time no Service has rules, and kube-proxy says that it is well",
-		OnNode: "rules_stale/flushed", BesideOnNode: []string{"vip_unreachable"}, Modes: []string{"nftables"},
+		// Some Services may be written again before it is looked at.
+		OnNode: "rules_stale/flushed", OrOnNode: "rules_stale/drift", BesideOnNode: []string{"vip_unreachable"}, Modes: []string{"nftables"},
 		inject: editPodSpec(func(s *corev1.PodSpec) {
 			s.Volumes = append(s.Volumes, corev1.Volume{Name: "none", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/dev/null"}}})
 			s.Containers[0].VolumeMounts = append(s.Containers[0].VolumeMounts, corev1.VolumeMount{Name: "none", MountPath: "/etc/protocols"})

@@ -114,7 +114,7 @@ func (w *world) tryFor(t *testing.T, f *fault.Fault, e expectation) (named, sile
 	named, err := w.await(ctx, max(namedWithin, f.Within), func(s state) string {
 		watch(s)
 		for n, p := range s.primary {
-			if p != want && (n == node || e.everywhere) {
+			if p != want && p != f.OrOnNode && (n == node || e.everywhere) {
 				return fmt.Sprintf("%s is called %s, want %s", n, p, want)
 			}
 		}

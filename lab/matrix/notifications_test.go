@@ -168,7 +168,8 @@ func (in *incident) everywhere() bool { return in.f.Everywhere || in.f.Everywher
 
 // wanted is whether an alert names the fault, and right.
 func (in *incident) wanted(a *monitoring.Alert) bool {
-	return a.Labels["node"] == node && a.Labels["kube_proxy_cause"]+"/"+a.Labels["detail"] == in.f.Verdict()
+	said := a.Labels["kube_proxy_cause"] + "/" + a.Labels["detail"]
+	return a.Labels["node"] == node && (said == in.f.Verdict() || said == in.f.OrOnNode)
 }
 
 // allowed is whether an alert that names a cause may be there too.
