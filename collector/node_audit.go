@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -406,7 +407,7 @@ func (c nodeAuditConfig) text() string {
 func (c *nodeAuditConfig) detector() {
 	d := &c.Detector
 	switch c.detect {
-	case "", "ClusterCIDR":
+	case "ClusterCIDR":
 		d.Known = true
 		for _, p := range c.cidrs {
 			if p.Addr().Is6() == (c.Family == rules.IPv6) {
@@ -450,7 +451,7 @@ func (n *Node) auditConfig() (cfg *nodeAuditConfig, lacks string) {
 	if mode != audit.ModeNFTables && mode != audit.ModeIPTables && mode != audit.ModeIPVS {
 		return nil, "an audit of the mode " + mode
 	}
-	c := &nodeAuditConfig{detect: settings["detectlocalmode"], iface: settings["detectlocal.bridgeinterface"] + settings["detectlocal.interfacenameprefix"]}
+	c := &nodeAuditConfig{detect: cmp.Or(settings["detectlocalmode"], "ClusterCIDR"), iface: settings["detectlocal.bridgeinterface"] + settings["detectlocal.interfacenameprefix"]}
 	c.Mode, c.Node, c.Primary = mode, n.cfg.Name, n.cfg.NodeIPs
 	c.MasqueradeAll = settings[mode+".masqueradeall"] == "true" || settings["linux.masqueradeall"] == "true"
 	for _, text := range strings.Split(settings["clustercidr"], ",") {
