@@ -22,7 +22,8 @@ var foreign = map[string][]string{
 	// Prometheus' own, with the labels of the mixin's alerts.
 	"ALERTS":           {"alertstate", "node", "detail", "severity", "kube_proxy_scope", "kube_proxy_cause"},
 	"ALERTS_FOR_STATE": {"node", "detail", "kube_proxy_cause"},
-	// kube-proxy has these from the first failure on.
+	// The exporter has this from the first such line on, kube-proxy those from the first failure on.
+	"kproxy_log_errors_total":                                    {"job", "instance", "node", "pattern"},
 	"kubeproxy_sync_proxy_rules_iptables_restore_failures_total": {"job", "instance", "node", "ip_family"},
 	"kubeproxy_sync_proxy_rules_nftables_sync_failures_total":    {"job", "instance", "node", "ip_family"},
 	"kubeproxy_sync_proxy_rules_duration_seconds_bucket":         {"node"}, // where the target has one
