@@ -57,6 +57,7 @@ type familyAudit struct {
 	addresses  []netip.Addr
 	result     audit.Judgement
 	services   int
+	cache      rules.Cache
 	full       time.Time // when all Services were last looked at
 }
 
@@ -259,7 +260,7 @@ func (a *ruleAudit) lookFamily(ctx context.Context, reader *rules.Reader, one *f
 		one.full = began
 	}
 	before := time.Now()
-	result, err := a.check(reader, c.Family, state, c, only)
+	result, err := a.check(reader, c.Family, state, c, only, &one.cache)
 	if cost = time.Since(before); err != nil {
 		return cost, err
 	}
@@ -295,7 +296,7 @@ func (s *auditSeen) add(f rules.Family, one *familyAudit) {
 }
 
 // check reads and compares the rules of an IP family, of all Services or of suspects.
-func (a *ruleAudit) check(reader *rules.Reader, f rules.Family, state *audit.State, c *audit.Config, suspects map[string]bool) (audit.Result, error) {
+func (a *ruleAudit) check(reader *rules.Reader, f rules.Family, state *audit.State, c *audit.Config, suspects map[string]bool, cache *rules.Cache) (audit.Result, error) {
 	var only func(string) bool
 	switch {
 	case suspects != nil:
@@ -313,7 +314,7 @@ func (a *ruleAudit) check(reader *rules.Reader, f rules.Family, state *audit.Sta
 		}
 		return audit.CheckIPVS(v, state, c, only), nil
 	case audit.ModeNFTables:
-		rs, err = reader.ReadNFTables(f)
+		rs, err = reader.ReadNFTables(f, cache)
 	default:
 		rs, err = reader.ReadIPTables(f)
 		if err == nil && !rs.Has("nat", "KUBE-SERVICES") || errors.Is(err, rules.ErrUnsupported) {

@@ -197,7 +197,7 @@ func TestKernel(t *testing.T) {
 	}
 }
 
-func readNFT(r *Reader) (*Ruleset, error) { return r.ReadNFTables(IPv4) }
+func readNFT(r *Reader) (*Ruleset, error) { return r.ReadNFTables(IPv4, nil) }
 func readIPT(r *Reader) (*Ruleset, error) { return r.ReadIPTables(IPv4) }
 
 // TestListen is that every change is told, and nothing else.

@@ -65,12 +65,49 @@ func (r *Reader) Generation() (uint32, error) { return r.c.generation() }
 type nftSource struct {
 	r *Reader
 	f Family
+	// cache is nil if there is none.
+	cache *Cache
+}
+
+// Cache holds the elements of sets without a name from one reading of kube-proxy's
+// own table to the next: such a set belongs to one rule and never changes, and the
+// kernel takes long to find one among many. The zero value is empty.
+type Cache struct {
+	table uint64 // its handle: another table's rules have the same numbers
+	sets  map[ofRule]*Set
+}
+
+// ofRule is a set of a rule, which has that handle.
+type ofRule struct {
+	handle uint64
+	name   string
+}
+
+// renew lets go of what is of another table, or of rules that are gone.
+func (c *Cache) renew(rs *Ruleset, table uint64) {
+	before := c.sets
+	if c.table != table {
+		before = nil
+	}
+	c.table, c.sets = table, map[ofRule]*Set{}
+	for _, chain := range rs.chains {
+		for i := range chain.Rules {
+			for _, name := range chain.Rules[i].lookups() {
+				if s := rs.sets[key(chain.Table, name)]; s != nil && s.Anonymous {
+					s.rule = chain.Rules[i].Handle
+					if known := before[ofRule{s.rule, name}]; known != nil {
+						c.sets[ofRule{s.rule, name}] = known
+					}
+				}
+			}
+		}
+	}
 }
 
 // ReadNFTables reads kube-proxy's own table whole: its chains, rules, sets and
 // the elements of those that have a name. Other sets are read when a packet
-// comes to them.
-func (r *Reader) ReadNFTables(f Family) (*Ruleset, error) {
+// comes to them, or taken from the cache, which may be nil.
+func (r *Reader) ReadNFTables(f Family, cache *Cache) (*Ruleset, error) {
 	rs, err := r.read(f, TablesNFTables)
 	if err != nil {
 		return nil, err
@@ -78,6 +115,14 @@ func (r *Reader) ReadNFTables(f Family) (*Ruleset, error) {
 	for _, table := range TablesNFTables {
 		if err := r.rules(rs, table); err != nil {
 			return nil, err
+		}
+		if cache != nil {
+			handle, err := r.tableHandle(f, table)
+			if err != nil {
+				return nil, err
+			}
+			cache.renew(rs, handle)
+			rs.source = &nftSource{r, f, cache}
 		}
 		var named []string
 		for _, s := range rs.sets {
@@ -97,9 +142,26 @@ func (r *Reader) ReadNFTables(f Family) (*Ruleset, error) {
 // grows with the square of their number.
 func (r *Reader) ReadIPTables(f Family) (*Ruleset, error) { return r.read(f, TablesIPTables) }
 
+// tableHandle is a table's number, which no other has had; 0 if there is none.
+func (r *Reader) tableHandle(f Family, table string) (handle uint64, err error) {
+	const tableHandle = 4 // NFTA_TABLE_HANDLE
+	r.c.ask(f, unix.NFT_MSG_GETTABLE, unix.NLM_F_DUMP)
+	err = r.c.run(true, func(m message) error {
+		d, err := fieldsOf(m.attrs)
+		if err == nil && text(d[unix.NFTA_TABLE_NAME]) == table {
+			handle = u64(d[tableHandle])
+		}
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("list the tables of nf_tables: %w", err)
+	}
+	return handle, nil
+}
+
 // read reads the chains and sets of tables.
 func (r *Reader) read(f Family, tables []string) (*Ruleset, error) {
-	rs := newRuleset(f, &nftSource{r, f})
+	rs := newRuleset(f, &nftSource{r, f, nil})
 	r.c.ask(f, unix.NFT_MSG_GETCHAIN, unix.NLM_F_DUMP)
 	err := r.c.run(true, func(m message) error {
 		c, err := chainOf(m.attrs)
@@ -184,7 +246,23 @@ func (s *nftSource) rulesInto(c *conn, table string, chains []string, out [][]Ru
 
 // elementsOf reads the elements of sets, each by a dump of its own.
 func (s *nftSource) elementsOf(table string, sets []*Set) error {
-	return s.r.share(len(sets), func(c *conn, from, to int) error { return s.elementsInto(c, table, sets[from:to]) })
+	var unread []*Set
+	for _, set := range sets {
+		if s.cache != nil && set.Anonymous {
+			if known := s.cache.sets[ofRule{set.rule, set.Name}]; known != nil {
+				set.Elements, set.sorted = known.Elements, known.sorted
+				continue
+			}
+		}
+		unread = append(unread, set)
+	}
+	err := s.r.share(len(unread), func(c *conn, from, to int) error { return s.elementsInto(c, table, unread[from:to]) })
+	for _, set := range unread {
+		if err == nil && s.cache != nil && set.Anonymous && set.rule != 0 {
+			s.cache.sets[ofRule{set.rule, set.Name}] = set
+		}
+	}
+	return err
 }
 
 func (s *nftSource) elementsInto(c *conn, table string, sets []*Set) error {

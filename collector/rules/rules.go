@@ -84,6 +84,7 @@ type Set struct {
 	Elements  map[string]Element
 	// sorted are the elements of one with intervals.
 	sorted []Element
+	rule   uint64 // the handle of the rule to which one without a name belongs
 }
 
 // Element is one of a Set.
@@ -261,10 +262,15 @@ func (c *Chain) Jumps() (out []string) {
 // Lookups are the sets that a chain's rules look into, by name.
 func (c *Chain) Lookups() (out []string) {
 	for i := range c.Rules {
-		for j := range c.Rules[i].Ops {
-			if o := &c.Rules[i].Ops[j]; o.kind == opLookup {
-				out = append(out, o.name)
-			}
+		out = append(out, c.Rules[i].lookups()...)
+	}
+	return out
+}
+
+func (r *Rule) lookups() (out []string) {
+	for i := range r.Ops {
+		if o := &r.Ops[i]; o.kind == opLookup {
+			out = append(out, o.name)
 		}
 	}
 	return out

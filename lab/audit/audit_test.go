@@ -35,6 +35,7 @@ type look struct {
 	ns     *Namespace
 	client kubernetes.Interface
 	mode   string
+	caches map[rules.Family]*rules.Cache
 }
 
 // state is what the API says now.
@@ -190,14 +191,26 @@ func (l *look) read(ns *Namespace, f rules.Family) (rs *rules.Ruleset, end func(
 	if err := ns.Do(func() (err error) { r, err = rules.NewReader(); return err }); err != nil {
 		return nil, nil, err
 	}
-	read := r.ReadNFTables
 	if l.mode == audit.ModeIPTables {
-		read = r.ReadIPTables
+		rs, err = r.ReadIPTables(f)
+	} else {
+		rs, err = r.ReadNFTables(f, l.cache(ns, f))
 	}
-	if rs, err = read(f); err != nil {
+	if err != nil {
 		r.Close()
 	}
 	return rs, r.Close, err
+}
+
+// cache is what is kept of the node itself from one look to the next.
+func (l *look) cache(ns *Namespace, f rules.Family) *rules.Cache {
+	if ns != l.ns {
+		return nil
+	}
+	if l.caches == nil {
+		l.caches = map[rules.Family]*rules.Cache{rules.IPv4: {}, rules.IPv6: {}}
+	}
+	return l.caches[f]
 }
 
 // samples are how often a packet is sent, for each of its ways, to see all that
@@ -413,7 +426,7 @@ func lookAt(t *testing.T, mode string) *look {
 	if err != nil && !apierrors.IsAlreadyExists(err) {
 		t.Fatal(err)
 	}
-	return &look{ns, client, mode}
+	return &look{ns: ns, client: client, mode: mode}
 }
 
 func lab(t *testing.T, mode string) *cluster.Cluster {

@@ -135,9 +135,9 @@ func compare(b *testing.B, mode string, services int) {
 		b.Fatal(err)
 	}
 	l := &look{ns: ns, mode: mode}
-	var ours, bare, theirs, idle []float64
+	var ours, next, bare, theirs, idle []float64
 	var peak int64
-	for b.Loop() {
+	whole := func() float64 {
 		began := spent(unix.RUSAGE_SELF)
 		rs, end, err := l.read(ns, rules.IPv4)
 		if err != nil {
@@ -150,7 +150,12 @@ func compare(b *testing.B, mode string, services int) {
 		if err != nil || len(result.Drifts) > 0 || result.Services != services {
 			b.Fatalf("%v %+v", err, result)
 		}
-		ours = append(ours, spent(unix.RUSAGE_SELF)-began)
+		return spent(unix.RUSAGE_SELF) - began
+	}
+	for b.Loop() {
+		l.caches = nil
+		ours = append(ours, whole())
+		next = append(next, whole())
 		if err := ns.Do(func() error {
 			began := spent(unix.RUSAGE_SELF)
 			if err := dumpAll(mode); err != nil {
@@ -176,6 +181,7 @@ func compare(b *testing.B, mode string, services int) {
 	}
 	b.ReportMetric(0, "ns/op")
 	b.ReportMetric(median(ours), "cpu-s/audit")
+	b.ReportMetric(median(next), "cpu-s/next-audit")
 	b.ReportMetric(median(bare), "cpu-s/bare-dump")
 	b.ReportMetric(median(theirs), "cpu-s/"+peers[mode][0])
 	b.ReportMetric(median(ours)/median(bare), "x-bare-dump")
@@ -233,11 +239,12 @@ func once(b *testing.B, what string) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	read := r.ReadNFTables
+	var rs *rules.Ruleset
 	if mode == audit.ModeIPTables {
-		read = r.ReadIPTables
+		rs, err = r.ReadIPTables(rules.IPv4)
+	} else {
+		rs, err = r.ReadNFTables(rules.IPv4, &rules.Cache{})
 	}
-	rs, err := read(rules.IPv4)
 	if err != nil {
 		b.Fatal(err)
 	}
