@@ -109,7 +109,7 @@ func (l *look) settled(ctx context.Context, s *audit.State) (r audit.Result, err
 		}
 		select {
 		case <-ctx.Done():
-			return r, fmt.Errorf("%w: %v: %+v", ctx.Err(), err, r.Drifts)
+			return r, fmt.Errorf("%w: %+v", errors.Join(ctx.Err(), err), r.Drifts)
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
