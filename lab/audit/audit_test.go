@@ -314,7 +314,7 @@ func normal(p rules.Packet, ways []rules.Outcome, local map[netip.Addr]bool) (ou
 		always[o.To] = always[o.To] || !o.From.IsValid() && o.Masqueraded
 	}
 	for _, o := range ways {
-		if o.From.IsValid() && (o.From != o.To.Addr() || !local[o.From] || o.Masqueraded && always[o.To]) {
+		if o.From.IsValid() && (o.From != o.To.Addr() || !local[o.From] || slices.Contains(addresses(), o.From) || o.Masqueraded && always[o.To]) {
 			continue
 		}
 		if o.To.IsValid() && slices.Contains(addresses(), o.To.Addr()) {
