@@ -24,7 +24,9 @@ const exporterPort = 19249
 func audit(t *testing.T, c *cluster.Cluster, v *vm.VM, vip string) {
 	ctx := t.Context()
 	startExporter(t, c, v)
-	await(t, v, "an audit that finds nothing", func() string { return says(ctx, v, `kproxy_audit_services{.*} [1-9]`, `kproxy_cause_active{cause="rules_stale",.*} 0`) })
+	await(t, v, "an audit that finds nothing", func() string {
+		return says(ctx, v, `kproxy_audit_services{.*} [1-9]`, `kproxy_cause_active{cause="rules_stale",.*} 0`)
+	})
 	for _, one := range []struct {
 		name     string
 		break_   []string
