@@ -35,6 +35,8 @@ test-unit:
 	@test -z "$$(gofmt -l cmd collector lab mixin prober tools | tee /dev/stderr)"
 	go vet ./... && cd lab && go vet ./...
 	command -v gcc >/dev/null || { apt-get update -q && apt-get install -q -y --no-install-recommends gcc libc6-dev; } # for -race
+	@[ "$$(id -u)" = 0 ] || echo "NOT RUN: without root nothing of collector/rules meets a kernel"
+	{ command -v nft && command -v iptables-legacy-restore; } >/dev/null || { apt-get update -q && apt-get install -q -y --no-install-recommends nftables iptables; } # for collector/rules
 	CGO_ENABLED=1 go test -race -count=1 ./...
 
 JSONNET := cd tools/jsonnet && go tool

@@ -220,11 +220,10 @@ const (
 	byLoadBalancer
 	byNodePort
 	byUnusedPort // of a ClusterIP
-	byNobody     // of an address that nobody wants
 )
 
 func (b by) String() string {
-	return [...]string{"ClusterIP", "externalIP", "load balancer's address", "node's port", "unused port of a ClusterIP", "address of no Service"}[b]
+	return [...]string{"ClusterIP", "externalIP", "load balancer's address", "node's port", "unused port of a ClusterIP"}[b]
 }
 
 // source is what a packet comes from.

@@ -226,27 +226,19 @@ func (k *checker) checkUnclaimed(a rules.Addressee, chain string, clusterIPs map
 	return nil
 }
 
-// forwarding looks at what iptables mode does for all forwarded packets.
+// forwarding is of packets of connections that stand, which mode iptables lets
+// through whatever the policy for forwarding is.
 func (k *checker) forwarding() error {
 	if k.c.Mode != ModeIPTables || k.result.Wanted == 0 {
 		return nil
 	}
 	to := netip.AddrPortFrom(elsewhere[k.c.Family], 80)
-	for _, one := range []struct {
-		state uint32
-		what  string
-	}{{rules.StateEstablished, "a packet of a connection that stands is dropped: nothing in KUBE-FORWARD lets it through"}} {
-		p := rules.Packet{Proto: TCP, Src: k.sources[0].Src, Iif: k.sources[0].Iif, Dst: to, State: one.state}
-		ways, err := k.m.Run(p)
-		if err != nil {
-			return err
-		}
-		for _, w := range ways {
-			if w.Kind != rules.Accept && !w.Opaque {
-				k.note("", Missing, one.what)
-				break
-			}
-		}
+	ways, err := k.m.Run(rules.Packet{Proto: TCP, Src: k.sources[0].Src, Iif: k.sources[0].Iif, Dst: to, State: rules.StateEstablished})
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(ways, func(w rules.Outcome) bool { return w.Kind != rules.Accept && !w.Opaque }) {
+		k.note("", Missing, "a packet of a connection that stands is dropped: nothing in KUBE-FORWARD lets it through")
 	}
 	return nil
 }

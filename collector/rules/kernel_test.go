@@ -224,7 +224,7 @@ func TestListen(t *testing.T) {
 	})
 }
 
-// record are answers of the kernel, one file for each kind of request.
+// TestRecord writes answers of the kernel, one file for each kind of request.
 func TestRecord(t *testing.T) {
 	if !*update {
 		t.Skip("it writes testdata: with -update only")
