@@ -111,7 +111,7 @@ func (j *Judge) Look(r *Result, full bool, began, now time.Time, changed func(se
 		s := j.suspects[name]
 		if s == nil {
 			s = &suspect{since: now, at: j.changedAt(name, changed)}
-			if !j.look.IsZero() && !s.at.After(j.look) && (name != whole || j.sent) {
+			if name != whole || j.sent {
 				s.calm = j.look
 			}
 			j.suspects[name] = s
