@@ -230,6 +230,9 @@ func editKubeProxyConfig(edit func(string) string) func(context.Context, *target
 // replaceWith changes a file of kube-proxy's ConfigMap and replaces the node's
 // pod by one that has it: a kubelet that is busy mounts what it last heard of.
 func (t *target) replaceWith(ctx context.Context, file string, edit func(string) string) error {
+	if err := t.othersSettled(ctx); err != nil {
+		return err
+	}
 	want := ""
 	if err := t.editConfig(ctx, func(c *corev1.ConfigMap) {
 		want = edit(c.Data[file])
@@ -246,6 +249,41 @@ func (t *target) replaceWith(ctx context.Context, file string, edit func(string)
 		got, err := t.awaitMounted(ctx, file)
 		if err != nil || got == want {
 			return err
+		}
+	}
+}
+
+// settled is for how long a kube-proxy has run that will not begin anew by itself.
+const settled = 20 * time.Second
+
+// othersSettled waits until the other nodes' kube-proxies have run for a while: one
+// that begins now would begin with what is meant for this node alone.
+func (t *target) othersSettled(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, waitReady)
+	defer cancel()
+	for {
+		pods, err := t.client.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: "k8s-app=" + name})
+		if err != nil {
+			return err
+		}
+		young := ""
+		for _, p := range pods.Items {
+			if p.Spec.NodeName == t.node {
+				continue
+			}
+			for _, s := range p.Status.ContainerStatuses {
+				if r := s.State.Running; r != nil && s.RestartCount == 0 && time.Since(r.StartedAt.Time) < settled {
+					young = p.Name
+				}
+			}
+		}
+		if young == "" {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%s has not run for %s yet: %w", young, settled, ctx.Err())
+		case <-time.After(200 * time.Millisecond):
 		}
 	}
 }

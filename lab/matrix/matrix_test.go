@@ -79,6 +79,15 @@ func walk(t *testing.T, w *world, lab int) {
 	t.Logf("%s:\n%s", w.Mode, strings.Join(rows, "\n"))
 }
 
+// mustBeWell ends a test in a lab that an earlier one left unwell: what it would
+// say is worth nothing, and takes minutes.
+func (w *world) mustBeWell(t *testing.T) {
+	t.Helper()
+	if w.lost {
+		t.Fatal("not tried: the lab did not fall silent after an earlier fault")
+	}
+}
+
 // try injects a fault, waits for its name, heals it and waits for silence. A
 // wrong word at any moment fails.
 func (w *world) try(t *testing.T, f *fault.Fault) (named, silent time.Duration) {
@@ -95,6 +104,7 @@ type expectation struct {
 // tryFor is try with what is wanted of the exporters that are judged.
 func (w *world) tryFor(t *testing.T, f *fault.Fault, e expectation) (named, silent time.Duration) {
 	ctx := t.Context()
+	w.mustBeWell(t)
 	want := e.verdict
 	name, _, _ := strings.Cut(want, "/")
 	wrong := map[string]string{} // what was said, and everything that was said then
@@ -135,6 +145,7 @@ func (w *world) tryFor(t *testing.T, f *fault.Fault, e expectation) (named, sile
 	silent, err = w.await(ctx, healWithin, func(s state) string { watch(s); return s.notSilent(2) })
 	if err != nil {
 		t.Errorf("healed and not silent: %v\n%s", err, w.describe(ctx))
+		w.lost = true
 	}
 	for what, then := range wrong {
 		t.Errorf("%s\n%s", what, then)

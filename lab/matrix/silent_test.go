@@ -15,6 +15,7 @@ import (
 func walkSilent(t *testing.T, w *world) {
 	for _, c := range fault.Changes {
 		t.Run("silent "+c.Name, func(t *testing.T) {
+			w.mustBeWell(t)
 			ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 			defer cancel()
 			done := make(chan error, 1)
