@@ -36,6 +36,8 @@ type desired struct {
 	responders string
 	probed     map[string]string
 	seed       maphash.Seed
+	// nodes are the names of nodes: each is held once. One goroutine converts.
+	nodes map[string]string
 
 	mu sync.Mutex
 	// mu protects following.
@@ -43,9 +45,9 @@ type desired struct {
 	servers  map[string][]APIEndpoint // the API servers, by EndpointSlice
 	version  int                      // counts what is kept of those that are probed
 	services map[string]*wantedService
-	// slices are those of a Service, by their own name; changedAt is when one of
-	// them last changed while it was watched.
-	slices    map[string]map[string]*wantedSlice
+	// slices are those of a Service; changedAt is when one of them last changed while
+	// it was watched.
+	slices    map[string][]*wantedSlice
 	changedAt map[string]time.Time
 	// hosts are addresses of endpoints that are nodes' own.
 	hosts  map[netip.Addr]bool
@@ -73,8 +75,8 @@ const late = time.Minute
 // wish is what is kept of a Service or an EndpointSlice.
 type wish struct {
 	what string
-	// content is a hash of what kube-proxy cannot overlook, by IP family.
-	content map[string]uint64
+	// content is a hash of what kube-proxy cannot overlook.
+	content byFamily
 	servers []APIEndpoint
 	// service or slice is what it wants.
 	service *wantedService
@@ -83,6 +85,16 @@ type wish struct {
 	auditService *audit.Service
 	auditSlice   *audit.Slice
 	zone         string
+}
+
+// byFamily is a number for each IP family, IPv4 first; 0 if there is none.
+type byFamily [2]uint64
+
+func (b *byFamily) of(family string) *uint64 {
+	if family == familyIPv6 {
+		return &b[1]
+	}
+	return &b[0]
 }
 
 // What kube-proxy watches (cmd/kube-proxy/app/server.go): not Services that are
@@ -99,7 +111,7 @@ func newDesired(cfg *NodeConfig) *desired {
 	d := &desired{
 		sources: sources{api: cfg.API, logger: cfg.Logger, klog: cfg.Klog}, roots: cfg.Roots, vip: cfg.VIPHost, canary: cfg.Canary, responders: cfg.Responders, probed: cfg.Probe.Services, seed: maphash.MakeSeed(),
 		unheard: map[string]unheard{}, servers: map[string][]APIEndpoint{},
-		services: map[string]*wantedService{}, slices: map[string]map[string]*wantedSlice{}, changedAt: map[string]time.Time{}, turned: make(chan struct{}, 1),
+		services: map[string]*wantedService{}, slices: map[string][]*wantedSlice{}, nodes: map[string]string{}, changedAt: map[string]time.Time{}, turned: make(chan struct{}, 1),
 	}
 	if cfg.Audit.audits() {
 		d.audit = newAuditWants(cfg.Name)
@@ -142,7 +154,7 @@ func (d *desired) convertService(object any) (wish, bool) {
 	if !ok || s.Spec.Type == corev1.ServiceTypeExternalName {
 		return wish{}, false
 	}
-	w := wish{what: "Service " + s.Namespace + "/" + s.Name, content: map[string]uint64{}, service: wantedServiceOf(s)}
+	w := wish{what: "Service " + s.Namespace + "/" + s.Name, service: wantedServiceOf(s)}
 	if d.audit != nil {
 		w.auditService = audit.ServiceOf(s)
 	}
@@ -155,9 +167,9 @@ func (d *desired) convertService(object any) (wish, bool) {
 		for _, p := range s.Spec.Ports {
 			ports = append(ports, fmt.Sprint(p.Name, " ", p.Protocol, " ", p.Port, " ", p.NodePort))
 		}
-		w.content[familyOf(ip)] = d.hash(ports)
+		*w.content.of(familyOf(ip)) = d.hash(ports)
 	}
-	return w, len(w.content) > 0
+	return w, w.content != byFamily{}
 }
 
 func (d *desired) convertSlice(object any) (wish, bool) {
@@ -169,9 +181,11 @@ func (d *desired) convertSlice(object any) (wish, bool) {
 	if service == "" || s.AddressType == discoveryv1.AddressTypeFQDN {
 		return wish{}, false
 	}
-	w := wish{what: "EndpointSlice " + s.Namespace + "/" + s.Name, slice: wantedSliceOf(s, service)}
+	w := wish{what: "EndpointSlice " + s.Namespace + "/" + s.Name, slice: d.wantedSliceOf(s, service)}
 	if d.audit != nil {
-		w.auditSlice, w.zone = d.audit.keeper.SliceOf(s)
+		if w.auditSlice, w.zone = d.audit.keeper.SliceOf(s); w.auditSlice != nil {
+			w.auditSlice.Service = w.slice.service // the same text is held once
+		}
 	}
 	if s.Namespace == metav1.NamespaceDefault && service == "kubernetes" {
 		w.servers = apiEndpoints(s, d.roots, d.vip)
@@ -183,7 +197,7 @@ func (d *desired) convertSlice(object any) (wish, bool) {
 	for _, p := range w.slice.ports {
 		parts = append(parts, fmt.Sprint("port ", p.name, " ", p.udp, " ", p.other, " ", p.port))
 	}
-	w.content = map[string]uint64{string(s.AddressType): d.hash(parts)}
+	*w.content.of(string(s.AddressType)) = d.hash(parts)
 	return w, true
 }
 
@@ -222,7 +236,7 @@ func (d *desired) changed(from *contact, listed bool, previous, current *wish, n
 		c.from = before // it happened while we heard nothing
 	}
 	for _, family := range []string{familyIPv4, familyIPv6} {
-		if is.content[family] == was.content[family] {
+		if *is.content.of(family) == *was.content.of(family) {
 			continue
 		}
 		u := d.unheard[family]

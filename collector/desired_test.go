@@ -139,11 +139,11 @@ func TestUnheardOrder(t *testing.T) {
 	two.Spec.Ports = []corev1.ServicePort{{Name: "a", Port: 80}, {Name: "b", Port: 81}}
 	before, _ := d.convertService(two)
 	slices.Reverse(two.Spec.Ports)
-	if after, _ := d.convertService(two); after.content[familyIPv4] != before.content[familyIPv4] {
+	if after, _ := d.convertService(two); *after.content.of(familyIPv4) != *before.content.of(familyIPv4) {
 		t.Error("the order of a Service's ports is a change")
 	}
 	two.Spec.Ports[0].Port = 82
-	if after, _ := d.convertService(two); after.content[familyIPv4] == before.content[familyIPv4] {
+	if after, _ := d.convertService(two); *after.content.of(familyIPv4) == *before.content.of(familyIPv4) {
 		t.Error("another port is none")
 	}
 	s := endpointSlice("two", "10.1.0.1", "10.1.0.2")
@@ -151,11 +151,11 @@ func TestUnheardOrder(t *testing.T) {
 	was, _ := d.convertSlice(s)
 	slices.Reverse(s.Endpoints)
 	slices.Reverse(s.Ports)
-	if is, _ := d.convertSlice(s); is.content[familyIPv4] != was.content[familyIPv4] {
+	if is, _ := d.convertSlice(s); *is.content.of(familyIPv4) != *was.content.of(familyIPv4) {
 		t.Error("the order of an EndpointSlice's endpoints and ports is a change")
 	}
 	s.Endpoints[0].Conditions.Ready = new(false)
-	if is, _ := d.convertSlice(s); is.content[familyIPv4] == was.content[familyIPv4] {
+	if is, _ := d.convertSlice(s); *is.content.of(familyIPv4) == *was.content.of(familyIPv4) {
 		t.Error("an endpoint that is not ready is no change")
 	}
 }

@@ -79,8 +79,9 @@ type Node struct {
 	// responder notes whether it can answer.
 	responder *contact
 	ports     *prober.Ports
-	// ruleWorlds asks the kernel.
-	ruleWorlds func() (local.RuleWorlds, error)
+	// ruleWorlds asks the kernel; worlds is what it said last, for one reader alone.
+	ruleWorlds func(before local.RuleWorlds) (local.RuleWorlds, error)
+	worlds     local.RuleWorlds
 	runs       *runningConfigs
 	logs       *local.Logs // of its reader alone
 	history    *history

@@ -1,12 +1,9 @@
 package collector
 
 import (
-	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -39,7 +36,9 @@ func (m AuditMode) audits() bool { return m == AuditCanary || m == AuditAll }
 type ruleAudit struct {
 	n       *Node
 	contact *contact
-	kernel  chan struct{} // says that the kernel's rules changed
+	told    *rulesTold
+	// wholes and parts are what looks at all Services and at what changed may take.
+	wholes, parts *allowance
 	// families are judged each for itself, from one goroutine.
 	families map[rules.Family]*familyAudit
 
@@ -51,56 +50,94 @@ type ruleAudit struct {
 // familyAudit is what is remembered of an IP family between two looks.
 type familyAudit struct {
 	judge      audit.Judge
+	result     audit.Judgement
+	services   int
+	at         time.Time // when the last look began that left nothing out
 	generation uint32
 	version    int
 	config     string
 	addresses  []netip.Addr
-	result     audit.Judgement
-	services   int
-	cache      rules.Cache
-	full       time.Time // when all Services were last looked at
+	// polled is of rules that nobody tells of: the old iptables and ip_vs.
+	polled bool
+	// told is what the kernel said to have changed since that look.
+	told rules.Changes
+	// whole is when all Services were last looked at, wholeTook how long that took.
+	whole     time.Time
+	wholeTook time.Duration
+	frame     *rules.Frame // of the rules then; nil if they cannot be read in part
+	claims    *audit.Claims
+	claimedAt int // the version of the Services of which they are
 }
 
 // auditSeen is the outcome of the newest look; at is zero if there was none.
 type auditSeen struct {
-	at         time.Time
-	took       time.Duration
-	generation uint32
-	result     cause.Audit
-	lacks      string
+	at time.Time
+	// took is how long the newest look took that read rules, longest how long the
+	// last at all Services did.
+	took, longest time.Duration
+	generation    uint32
+	result        cause.Audit
+	lacks         string
 }
 
 const (
 	// auditEvery is how often it is asked whether anything changed, beside being told.
 	auditEvery = 10 * time.Second
-	// auditShare is how much more time passes than is spent looking, where changes
-	// come all the time: 1 % of a core. auditBurst may be spent at once after a
-	// calm time, and auditLeast lies between two looks at least.
-	auditShare = 100
-	auditBurst = 2 * time.Second
+	// auditLeast lies between two looks at least.
 	auditLeast = 50 * time.Millisecond
 	// auditSoon is how soon it looks again at what differs.
 	auditSoon = 400 * time.Millisecond
 	// auditStood is after how long it is asked whether what was right still is: then
 	// it was so after kube-proxy had said that it wrote it.
 	auditStood = time.Second
+	// auditWhole is after how long all is looked at again where only what changed was.
+	auditWhole = 15 * time.Minute
 	// auditExamples are shown to a person.
 	auditExamples = 10
 )
 
+// Looks at all Services may take 0.8 % of a core and those at what changed 0.2 %;
+// so much more may be spent at once after a calm time.
+const (
+	wholeShare = 125
+	partShare  = 500
+	auditBurst = 2 * time.Second
+)
+
+// allowance is what may be spent: a share of all time, and what was saved of it.
+type allowance struct {
+	share time.Duration
+	left  time.Duration
+	at    time.Time
+}
+
+func newAllowance(share time.Duration) *allowance {
+	return &allowance{share, auditBurst, time.Now()}
+}
+
+// spend takes what was spent until now.
+func (l *allowance) spend(now time.Time, cost time.Duration) {
+	l.left = min(l.left+now.Sub(l.at)/l.share, auditBurst) - cost
+	l.at = now
+}
+
+// wait is how long to wait until something may be spent.
+func (l *allowance) wait(now time.Time) time.Duration {
+	return max(0, -l.left*l.share-now.Sub(l.at))
+}
+
 func newRuleAudit(n *Node) *ruleAudit {
-	a := &ruleAudit{n: n, contact: &contact{reader: "audit", what: "the rules", logger: n.cfg.Logger}, kernel: make(chan struct{}, 1), families: map[rules.Family]*familyAudit{}}
+	a := &ruleAudit{n: n, contact: &contact{reader: "audit", what: "the rules", logger: n.cfg.Logger}, told: newRulesTold(), wholes: newAllowance(wholeShare), parts: newAllowance(partShare), families: map[rules.Family]*familyAudit{}}
 	a.seen.lacks = "a first look at the rules"
 	return a
 }
 
 // run looks until the context ends.
 func (a *ruleAudit) run(ctx context.Context) {
-	go a.listen(ctx)
-	allowed, last := auditBurst, time.Now()
+	go a.told.listen(ctx)
 	for {
 		began := time.Now()
-		pending, cost, err := a.lookSafely(ctx)
+		l, err := a.lookSafely(ctx)
 		switch {
 		case err != nil:
 			a.contact.failedUnlessStopped(ctx, err)
@@ -110,20 +147,20 @@ func (a *ruleAudit) run(ctx context.Context) {
 		}
 		a.contact.markSynced()
 		now := time.Now()
-		allowed = min(allowed+now.Sub(last)/auditShare, auditBurst) - cost
-		last = now
-		rest, wait := auditLeast, auditEvery
-		if allowed < 0 {
-			rest = -allowed * auditShare
-		}
+		a.wholes.spend(now, l.whole)
+		a.parts.spend(now, l.part)
+		rest, limit := max(auditLeast, a.parts.wait(now)), auditEvery
 		switch {
-		case pending: // what differs, and only that, is looked at again soon
-			rest = max(auditSoon, min(10*cost, auditEvery))
-			wait = rest
-		case cost > 0:
-			wait = auditStood
+		case l.pending: // what differs, and only that, is looked at again soon
+			rest = max(rest, auditSoon, min(10*(l.whole+l.part), auditEvery))
+			limit = rest
+		case l.whole+l.part > 0:
+			limit = auditStood
 		}
-		if !a.wait(ctx, rest, max(wait, rest)) {
+		if l.owed {
+			limit = min(limit, a.wholes.wait(now))
+		}
+		if !a.wait(ctx, rest, max(limit, rest)) {
 			return
 		}
 	}
@@ -142,42 +179,30 @@ func (a *ruleAudit) wait(ctx context.Context, rest, limit time.Duration) bool {
 	case <-ctx.Done():
 		return false
 	case <-timer.C:
-	case <-a.kernel:
+	case <-a.told.news:
 	case <-a.n.desired.audit.kick:
 	}
 	return true
 }
 
-// listen tells of changes of the kernel's rules.
-func (a *ruleAudit) listen(ctx context.Context) {
-	for ctx.Err() == nil {
-		l, err := rules.Listen()
-		if err == nil {
-			for ctx.Err() == nil && err == nil {
-				var changed bool
-				if changed, err = l.Wait(); changed {
-					select {
-					case a.kernel <- struct{}{}:
-					default:
-					}
-				}
-			}
-			l.Close()
-		}
-		select { // it is asked for instead
-		case <-ctx.Done():
-		case <-time.After(auditEvery):
-		}
-	}
+// looked is what became of a look.
+type looked struct {
+	// pending says that something differs that may be on its way.
+	pending bool
+	// owed says that all Services are to be looked at, which may not be afforded yet.
+	owed bool
+	// whole and part are how long looks at all Services and at some took.
+	whole, part time.Duration
 }
 
-func (a *ruleAudit) lookSafely(ctx context.Context) (pending bool, cost time.Duration, err error) {
+func (a *ruleAudit) lookSafely(ctx context.Context) (l looked, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v", p)
 		}
 	}()
-	return a.look(ctx)
+	err = a.look(ctx, &l)
+	return l, err
 }
 
 // note keeps the outcome of a look.
@@ -187,24 +212,23 @@ func (a *ruleAudit) note(s auditSeen) {
 	a.seen = s
 }
 
-// look compares what changed since the last one; pending says that something
-// differs that may be on its way, cost how long rules were read and compared.
-func (a *ruleAudit) look(ctx context.Context) (pending bool, cost time.Duration, err error) {
+// look compares what changed since the last one.
+func (a *ruleAudit) look(ctx context.Context, l *looked) error {
 	began := time.Now()
 	cfg, lacks := a.n.auditConfig()
 	if lacks != "" {
 		a.families = map[rules.Family]*familyAudit{} // what was seen before is another question
 		a.note(auditSeen{lacks: lacks})
-		return false, 0, nil
+		return nil
 	}
 	reader, err := rules.NewReader()
 	if err != nil {
-		return false, 0, err
+		return err
 	}
 	defer reader.Close()
 	seen := auditSeen{at: began, result: cause.Audit{At: began, Drift: map[string]int{}}}
 	if seen.generation, err = reader.Generation(); err != nil && cfg.Mode != audit.ModeIPVS {
-		return false, 0, err
+		return err
 	}
 	for _, f := range []rules.Family{rules.IPv4, rules.IPv6} {
 		if !a.serves(f) {
@@ -220,106 +244,117 @@ func (a *ruleAudit) look(ctx context.Context) (pending bool, cost time.Duration,
 			one = &familyAudit{config: text}
 			a.families[f] = one
 		}
-		took, err := a.lookFamily(ctx, reader, one, &c.Config, &seen)
-		cost += took
+		err := a.lookFamily(ctx, reader, one, &c.Config, &seen, l)
 		switch {
 		case errors.Is(err, rules.ErrChanged):
-			pending = true // it is being written
+			l.pending = true // it is being written
 			continue
 		case err != nil:
-			return false, cost, err
+			return err
 		}
-		pending = pending || one.result.Pending
+		l.pending = l.pending || one.result.Pending
 		seen.add(f, one)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if seen.took = a.seen.took; cost > 0 {
-		seen.took = cost
+	if seen.took = a.seen.took; l.whole+l.part > 0 {
+		seen.took = l.whole + l.part
 	}
 	a.seen = seen
-	return pending, cost, nil
+	return nil
 }
 
-// lookFamily compares the rules of an IP family, if something changed; cost is how
-// long that took.
-func (a *ruleAudit) lookFamily(ctx context.Context, reader *rules.Reader, one *familyAudit, c *audit.Config, seen *auditSeen) (cost time.Duration, err error) {
-	began := seen.at
-	if version := a.n.desired.auditVersion(); c.Mode != audit.ModeIPVS && one.generation == seen.generation && one.version == version && slices.Equal(one.addresses, c.Addresses) && !one.result.Pending && one.result.Since.IsZero() {
-		one.judge.Same(began)
-		return 0, nil
+// lookFamily compares the rules of an IP family, as far as something changed and
+// may be looked at.
+func (a *ruleAudit) lookFamily(ctx context.Context, reader *rules.Reader, one *familyAudit, c *audit.Config, seen *auditSeen, l *looked) error {
+	version := a.n.desired.auditVersion()
+	same := !one.polled && one.generation == seen.generation && one.version == version && slices.Equal(one.addresses, c.Addresses)
+	if same && !one.result.Pending && one.result.Since.IsZero() {
+		one.at = seen.at
+		one.judge.Same(seen.at)
+		return nil
+	}
+	if c.Mode == audit.ModeNFTables && one.generation != seen.generation {
+		one.told.Add(a.told.take(ctx, c.Family, seen.generation))
 	}
 	state, zone, version := a.n.desired.auditState()
 	c.Zone, c.ZoneKnown = zone, zone != ""
-	// What differed is looked at alone; all of it where that was long ago.
-	only := one.judge.Suspects()
-	if one.generation == 0 || !one.result.Pending || began.Sub(one.full) > auditEvery {
-		only = nil
-	}
-	if only == nil {
-		one.full = began
+	p, ok := a.plan(one, c, state, seen)
+	if !ok {
+		l.owed = true
+		return nil
 	}
 	before := time.Now()
-	result, err := a.check(reader, c.Family, state, c, only, &one.cache)
-	if cost = time.Since(before); err != nil {
-		return cost, err
+	result, err := a.check(reader, state, c, p, one)
+	cost := time.Since(before)
+	if p.extent == audit.OfAll {
+		l.whole += cost
+	} else {
+		l.part += cost
 	}
-	one.result = one.judge.Look(&result, only == nil, began, time.Now(), a.n.desired.auditChanged, a.sync(ctx, c.Mode, c.Family, len(result.Drifts) > 0))
-	one.addresses = c.Addresses
-	if only == nil { // else what else changed is still to be looked at
-		one.generation, one.version, one.services = seen.generation, version, result.Services
+	l.owed = l.owed || p.owed
+	if err != nil {
+		return err
 	}
-	return cost, nil
+	one.result = one.judge.Look(&result, p.extent, seen.at, time.Now(), a.n.desired.auditChanged, a.sync(ctx, c.Mode, c.Family, len(result.Drifts) > 0))
+	if p.extent != audit.OfSuspects { // else what changed is still to be looked at
+		one.at, one.generation, one.version, one.addresses, one.told = seen.at, seen.generation, version, c.Addresses, rules.Changes{}
+	}
+	if p.extent == audit.OfAll {
+		one.whole, one.wholeTook = seen.at, cost
+	}
+	one.services = a.counted(state, c.Family)
+	return nil
 }
 
-// add puts what is known of an IP family to the rest.
-func (s *auditSeen) add(f rules.Family, one *familyAudit) {
-	r := &s.result
-	r.Services += one.services
-	if one.result.Flushed {
-		r.Flushed = append(r.Flushed, f.String())
-	}
-	if t := one.result.Since; !t.IsZero() && (r.Since.IsZero() || t.Before(r.Since)) {
-		r.Since = t
-	}
-	type of struct{ service, kind string }
-	counted := map[of]bool{}
-	for _, d := range one.result.Drifts {
-		if k := (of{d.Service, string(d.Kind)}); d.Service == "" || !counted[k] {
-			counted[k] = true
-			r.Drift[string(d.Kind)]++
+// counted is how many Services of an IP family are compared.
+func (a *ruleAudit) counted(state *audit.State, f rules.Family) (n int) {
+	if a.n.cfg.Audit == AuditCanary {
+		for _, name := range a.n.desired.ownAndProbed() {
+			if s := state.Services[name]; s != nil && s.Serves(f) {
+				n++
+			}
 		}
-		if len(r.Examples) < auditExamples {
-			r.Examples = append(r.Examples, strings.TrimSpace(d.Service+" "+string(d.Kind)+": "+d.What))
+		return n
+	}
+	for _, s := range state.Services {
+		if s.Serves(f) {
+			n++
 		}
 	}
+	return n
 }
 
-// check reads and compares the rules of an IP family, of all Services or of suspects.
-func (a *ruleAudit) check(reader *rules.Reader, f rules.Family, state *audit.State, c *audit.Config, suspects map[string]bool, cache *rules.Cache) (audit.Result, error) {
-	var only func(string) bool
-	switch {
-	case suspects != nil:
-		only = func(s string) bool { return suspects[s] }
-	case a.n.cfg.Audit == AuditCanary:
-		only = a.n.desired.ownOrProbed
-	}
+// check reads and compares the rules of an IP family, as far as it is planned.
+func (a *ruleAudit) check(reader *rules.Reader, state *audit.State, c *audit.Config, p plan, one *familyAudit) (audit.Result, error) {
 	var rs *rules.Ruleset
 	var err error
-	switch c.Mode {
-	case audit.ModeIPVS:
+	f := c.Family
+	one.polled = false
+	switch {
+	case c.Mode == audit.ModeIPVS:
+		one.polled = true
 		v, err := rules.ReadIPVS(f)
 		if err != nil {
 			return audit.Result{}, err
 		}
-		return audit.CheckIPVS(v, state, c, only), nil
-	case audit.ModeNFTables:
-		rs, err = reader.ReadNFTables(f, cache)
+		return audit.CheckIPVS(v, state, c, p.scope.Services), nil
+	case c.Mode == audit.ModeNFTables && p.extent != audit.OfAll:
+		if one.frame == nil || one.told.All {
+			if one.frame, err = reader.ReadFrame(f); err != nil {
+				return audit.Result{}, err
+			}
+		}
+		rs = reader.ReadPart(f, one.frame)
+	case c.Mode == audit.ModeNFTables:
+		if rs, err = reader.ReadNFTables(f); err == nil {
+			one.frame = rs.Frame()
+		}
 	default:
 		rs, err = reader.ReadIPTables(f)
 		if err == nil && !rs.Has("nat", "KUBE-SERVICES") || errors.Is(err, rules.ErrUnsupported) {
 			if old, err2 := rules.ReadLegacy(f); err2 == nil && old.Has("nat", "KUBE-SERVICES") {
-				rs, err = old, nil
+				rs, err, one.polled = old, nil, true
 			} else if err2 != nil {
 				return audit.Result{}, err2
 			}
@@ -328,7 +363,7 @@ func (a *ruleAudit) check(reader *rules.Reader, f rules.Family, state *audit.Sta
 	if err != nil {
 		return audit.Result{}, err
 	}
-	return audit.Check(rs, state, c, only)
+	return audit.Check(rs, state, c, &p.scope)
 }
 
 // serves is whether kube-proxy writes rules of an IP family, as far as it says.
@@ -373,164 +408,4 @@ func (a *ruleAudit) sync(ctx context.Context, mode string, f rules.Family, now b
 		s.Gone = alive
 	}
 	return s
-}
-
-// snapshot is the newest outcome; nil if there is none that can be believed.
-func (a *ruleAudit) snapshot(now time.Time) *cause.Audit {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.seen.lacks != "" {
-		return &cause.Audit{Lacks: a.seen.lacks}
-	}
-	r := a.seen.result
-	limit := believed*auditEvery + auditShare*a.seen.took
-	if r.At.IsZero() || now.Sub(r.At) > limit {
-		return &cause.Audit{Lacks: "a look at the rules that comes to an end"}
-	}
-	return &r
-}
-
-// nodeAuditConfig is how kube-proxy runs, for one family.
-type nodeAuditConfig struct {
-	audit.Config
-	detect string
-	cidrs  []netip.Prefix
-	iface  string
-}
-
-// text tells one way to run from another; the node's addresses come and go.
-func (c nodeAuditConfig) text() string {
-	c.Addresses = nil
-	return fmt.Sprintf("%+v", c)
-}
-
-// detector is how pods of the node are told from others.
-func (c *nodeAuditConfig) detector() {
-	d := &c.Detector
-	switch c.detect {
-	case "ClusterCIDR":
-		d.Known = true
-		for _, p := range c.cidrs {
-			if p.Addr().Is6() == (c.Family == rules.IPv6) {
-				d.CIDR = p
-			}
-		}
-	case "BridgeInterface":
-		d.Known, d.Interface = c.iface != "", c.iface
-	case "InterfaceNamePrefix":
-		d.Known, d.Interface = c.iface != "", c.iface+"+"
-	}
-}
-
-// auditConfig is how kube-proxy runs on the node, as it says itself, or its file
-// if it does not; lacks says what is not known.
-func (n *Node) auditConfig() (cfg *nodeAuditConfig, lacks string) {
-	var err error
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	seen := !n.seen.proxyAt.IsZero() && time.Since(n.seen.proxyAt) <= seenFor
-	mode, settings := n.seen.mode, n.seen.file
-	if r := n.runs.of(n.cfg.Name, n.life()); r != nil {
-		if r.Mode != "" {
-			mode = r.Mode
-		}
-		if r.Settings != nil {
-			settings = r.Settings.Settings
-		}
-	}
-	switch ok, what := n.desired.auditable(time.Now()); {
-	case !seen:
-		return nil, "kube-proxy on this node"
-	case !ok:
-		return nil, what
-	case settings == nil:
-		return nil, "kube-proxy's configuration"
-	}
-	if mode == "" {
-		mode = audit.ModeIPTables // its default
-	}
-	if mode != audit.ModeNFTables && mode != audit.ModeIPTables && mode != audit.ModeIPVS {
-		return nil, "an audit of the mode " + mode
-	}
-	c := &nodeAuditConfig{detect: cmp.Or(settings["detectlocalmode"], "ClusterCIDR"), iface: settings["detectlocal.bridgeinterface"] + settings["detectlocal.interfacenameprefix"]}
-	c.Mode, c.Node, c.Primary = mode, n.cfg.Name, n.cfg.NodeIPs
-	c.MasqueradeAll = settings[mode+".masqueradeall"] == "true" || settings["linux.masqueradeall"] == "true"
-	for _, text := range strings.Split(settings["clustercidr"], ",") {
-		if p, err := netip.ParsePrefix(text); err == nil {
-			c.cidrs = append(c.cidrs, p.Masked())
-		}
-	}
-	if text := settings["nodeportaddresses"]; text != "" && json.Unmarshal([]byte(text), &c.NodePortAddresses) != nil {
-		return nil, "kube-proxy's nodePortAddresses"
-	}
-	if len(c.NodePortAddresses) == 0 && mode == audit.ModeNFTables {
-		c.NodePortAddresses = []string{"primary"} // its default
-	}
-	if c.Addresses, err = nodeAddresses(); err != nil {
-		return nil, "the node's own addresses: " + err.Error()
-	}
-	return c, ""
-}
-
-// nodeAddresses are those of its interfaces, but of the one to which kube-proxy
-// gives Services' addresses in mode ipvs.
-func nodeAddresses() (out []netip.Addr, err error) {
-	devices, err := net.Interfaces()
-	if err != nil {
-		return nil, err
-	}
-	for _, d := range devices {
-		if d.Name == rules.IPVSInterface {
-			continue
-		}
-		all, err := d.Addrs()
-		if err != nil {
-			return nil, err
-		}
-		for _, one := range all {
-			if p, ok := one.(*net.IPNet); ok {
-				if a, ok := netip.AddrFromSlice(p.IP); ok {
-					out = append(out, a.Unmap())
-				}
-			}
-		}
-	}
-	return out, nil
-}
-
-var (
-	auditServices = family{"kproxy_audit_services", "How many Services' rules the newest look compared with what the API wants; a Service of two IP families counts twice.", []string{"node"}}
-	auditDrift    = family{"kproxy_audit_drift", "How many Services' rules differ from what the API wants, by how; no sample while that is unknown.", []string{"kind", "node"}}
-	auditOldest   = family{"kproxy_audit_oldest_drift_timestamp_seconds", "Since when the rules of the Service that differ for longest do, in seconds since the epoch; no sample while none do.", []string{"node"}}
-	auditTook     = family{"kproxy_audit_duration_seconds", "How long the newest look took that read rules.", []string{"node"}}
-	auditLast     = family{"kproxy_audit_last_timestamp_seconds", "When the newest look began that came to an end, in seconds since the epoch.", []string{"node"}}
-	auditGen      = family{"kproxy_audit_generation", "The number of the state of nf_tables that was compared: it grows with each change of any rule on the node.", []string{"node"}}
-)
-
-// write writes what the newest look found.
-func (a *ruleAudit) write(e *exposition, r *cause.Audit) {
-	if r == nil || r.Lacks != "" {
-		return
-	}
-	a.mu.Lock()
-	took, generation := a.seen.took, a.seen.generation
-	a.mu.Unlock()
-	node := a.n.cfg.Name
-	e.begin(&auditServices)
-	e.sample(float64(r.Services), node)
-	e.begin(&auditDrift)
-	for _, k := range audit.Kinds {
-		e.sample(float64(r.Drift[string(k)]), string(k), node)
-	}
-	if !r.Since.IsZero() {
-		e.begin(&auditOldest)
-		e.sample(seconds(r.Since), node)
-	}
-	for _, one := range []struct {
-		family *family
-		value  float64
-	}{{&auditTook, took.Seconds()}, {&auditLast, seconds(r.At)}, {&auditGen, float64(generation)}} {
-		e.begin(one.family)
-		e.sample(one.value, node)
-	}
 }

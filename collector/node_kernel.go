@@ -34,7 +34,11 @@ func (n *Node) readConntrack(context.Context) error {
 }
 
 func (n *Node) readRules(context.Context) error {
-	w, err := n.ruleWorlds()
+	w, err := n.ruleWorlds(n.worlds)
+	n.worlds = w
+	if err != nil {
+		n.worlds = local.RuleWorlds{}
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.seen.noNFTables = errors.Is(err, local.ErrNoNFTables)

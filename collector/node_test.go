@@ -86,7 +86,7 @@ func newTestNode(t *testing.T, proc string) *Node {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n.ruleWorlds = func() (local.RuleWorlds, error) { return local.RuleWorlds{}, errors.New("not here") }
+	n.ruleWorlds = func(local.RuleWorlds) (local.RuleWorlds, error) { return local.RuleWorlds{}, errors.New("not here") }
 	return n
 }
 

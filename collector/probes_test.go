@@ -74,13 +74,11 @@ func TestPlanHosts(t *testing.T) {
 	}
 	add := func(name string, all ...wantedEndpoint) {
 		d.services[name] = &wantedService{name: name, vips: []netip.Addr{netip.MustParseAddr("10.96.0.7")}, ports: []wantedPort{{port: 80}}, probe: "tcp"}
-		d.slices[name] = map[string]*wantedSlice{}
 		for i, e := range all { // two slices
-			k := fmt.Sprint(name, i%2)
-			if d.slices[name][k] == nil {
-				d.slices[name][k] = &wantedSlice{service: name, ports: []wantedPort{{port: 8080}}}
+			if i < 2 {
+				d.slices[name] = append(d.slices[name], &wantedSlice{service: name, ports: []wantedPort{{port: 8080}}})
 			}
-			d.slices[name][k].endpoints = append(d.slices[name][k].endpoints, e)
+			d.slices[name][i%2].endpoints = append(d.slices[name][i%2].endpoints, e)
 		}
 	}
 	add("a/hosts", at("n1", "10.99.0.11"), at("n2", "10.99.0.12"), at("n3", "10.99.0.13"))
@@ -140,8 +138,8 @@ func TestPlanTooMuch(t *testing.T) {
 		t.Errorf("one probe is made %d times", count["aaa/twice"])
 	}
 	// Endpoints are kept for each port: not more than there is room for.
-	d.slices["aaa/many"] = map[string]*wantedSlice{"x": {service: "aaa/many"}}
-	x := d.slices["aaa/many"]["x"]
+	x := &wantedSlice{service: "aaa/many"}
+	d.slices["aaa/many"] = []*wantedSlice{x}
 	x.ports = d.services["aaa/many"].ports
 	for i := range 1000 {
 		x.endpoints = append(x.endpoints, wantedEndpoint{address: netip.AddrFrom4([4]byte{10, 1, byte(i / 250), byte(i%250 + 1)}), ready: true})

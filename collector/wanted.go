@@ -76,8 +76,22 @@ func wantedServiceOf(s *corev1.Service) *wantedService {
 	return w
 }
 
-func wantedSliceOf(s *discoveryv1.EndpointSlice, service string) *wantedSlice {
-	w := &wantedSlice{service: s.Namespace + "/" + service}
+// nodeName is the same text for the same name.
+func (d *desired) nodeName(name string) string {
+	const most = 20_000
+	known, ok := d.nodes[name]
+	if ok {
+		return known
+	}
+	if len(d.nodes) >= most {
+		clear(d.nodes)
+	}
+	d.nodes[name] = name
+	return name
+}
+
+func (d *desired) wantedSliceOf(s *discoveryv1.EndpointSlice, service string) *wantedSlice {
+	w := &wantedSlice{service: s.Namespace + "/" + service, ports: make([]wantedPort, 0, len(s.Ports)), endpoints: make([]wantedEndpoint, 0, len(s.Endpoints))}
 	w.canary = canaryOf(s)
 	for _, p := range s.Ports {
 		if p.Port == nil {
@@ -97,7 +111,7 @@ func wantedSliceOf(s *discoveryv1.EndpointSlice, service string) *wantedSlice {
 		is := func(b *bool) bool { return b == nil || *b }
 		one := wantedEndpoint{ready: is(e.Conditions.Ready), serving: is(e.Conditions.Serving)}
 		if e.NodeName != nil {
-			one.node = *e.NodeName
+			one.node = d.nodeName(*e.NodeName)
 		}
 		for _, text := range e.Addresses {
 			if a, err := netip.ParseAddr(text); err == nil {
@@ -133,7 +147,8 @@ func (d *desired) keep(previous, current *wish, synced bool, now time.Time) {
 			delete(d.services, s.name)
 		}
 		if s := previous.slice; s != nil {
-			if delete(d.slices[s.service], previous.what); len(d.slices[s.service]) == 0 {
+			rest := slices.DeleteFunc(slices.Clone(d.slices[s.service]), func(o *wantedSlice) bool { return o == s })
+			if d.slices[s.service] = rest; len(rest) == 0 {
 				delete(d.slices, s.service)
 			}
 		}
@@ -143,10 +158,7 @@ func (d *desired) keep(previous, current *wish, synced bool, now time.Time) {
 			d.services[s.name] = s
 		}
 		if s := current.slice; s != nil {
-			if d.slices[s.service] == nil {
-				d.slices[s.service] = map[string]*wantedSlice{}
-			}
-			d.slices[s.service][current.what] = s
+			d.slices[s.service] = append(slices.Clip(d.slices[s.service]), s)
 		}
 	}
 	if !synced {

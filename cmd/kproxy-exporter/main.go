@@ -31,6 +31,7 @@ func newApp(cfg *config) (*kingpin.Application, commands) {
 	app.Flag("log.level", "Only log messages of this severity or above: debug, info, warn, error; diagnose logs nothing unless asked.").Default("info").IsSetByUser(&cfg.levelSet).EnumVar(&cfg.logLevel, "debug", "info", "warn", "error")
 	app.Flag("log.format", "Format of log messages: logfmt or json.").Default("logfmt").EnumVar(&cfg.logFormat, "logfmt", "json")
 	cfg.web = kingpinflag.AddFlags(app, ":19249")
+	app.Flag("web.enable-pprof", "Serve Go's profiles at /debug/pprof/: for who looks for what the exporter itself spends.").BoolVar(&cfg.profiles)
 
 	cluster := app.Command("cluster", "Watch the whole cluster through the API (a Deployment; no privileges).")
 	wholeCluster(cluster, cfg)
@@ -94,8 +95,12 @@ func main() {
 	if command == names.diagnose && !cfg.levelSet {
 		cfg.logLevel = "error" // what it could not read it says itself
 	}
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(50) // little is allocated, so memory is worth more than collections
+	if os.Getenv("GOGC") == "" { // little is allocated, so memory is worth more than collections
+		percent := 50
+		if command == names.node {
+			percent = 25 // there is one on every node
+		}
+		debug.SetGCPercent(percent)
 	}
 	logs := newLogs(os.Stderr, cfg.logLevel, cfg.logFormat)
 	klog.SetLogger(logs.klog) // process-wide, so here and nowhere else

@@ -35,6 +35,7 @@ type config struct {
 	logFormat  string
 	levelSet   bool // by the user
 	web        *web.FlagConfig
+	profiles   bool
 
 	namespace  string
 	selectors  []string
@@ -112,6 +113,9 @@ func run(ctx context.Context, cfg config, l logs, newRole func(config, logs) (ro
 	handler, err := newHandler(registry, r, l)
 	if err != nil {
 		return err
+	}
+	if cfg.profiles {
+		handler = withProfiles(handler)
 	}
 	server := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute}
 

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
+	"net/http/pprof"
 	"slices"
 
 	"github.com/klauspost/compress/gzhttp"
@@ -77,6 +78,18 @@ func newHandler(registry *prometheus.Registry, r role, l logs) (http.Handler, er
 		mux.HandleFunc("GET /probe", probe(p))
 	}
 	return mux, nil
+}
+
+// withProfiles adds what Go's profiler shows: it tells much and costs much, so only
+// on demand.
+func withProfiles(h http.Handler) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/", h)
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	return mux
 }
 
 func text(w http.ResponseWriter, status int, body string) {

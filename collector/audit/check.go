@@ -37,6 +37,8 @@ type Drift struct {
 	Kind    Kind
 	// What says it to a person.
 	What string
+	// Of is the addressee of a rule that is of no Service, if it has one.
+	Of rules.Addressee
 }
 
 // Result is the outcome of an audit of one IP family.
@@ -49,25 +51,16 @@ type Result struct {
 	Wanted, Sent int
 }
 
-// destination is an address and port at which something is wanted.
-type destination struct {
-	proto uint8
-	dst   netip.AddrPort // of a node's port without an address
-}
-
-// claim is a Service port that wants a destination.
-type claim struct {
-	by    by
-	ports []*port // the answers that are right
-}
-
 // checker compares one family's rules.
 type checker struct {
 	c       *Config
 	rs      *rules.Ruleset
 	m       *rules.Machine
 	sources []source
-	claims  map[destination][]claim
+	claims  *Claims
+	slices  map[string][]*Slice
+	// answers are the right ones of ports that were asked for.
+	answers map[*Port][]*port
 	local   map[netip.Addr]bool
 	at, not []netip.Addr
 	result  Result
@@ -83,32 +76,45 @@ type State struct {
 	Slices   map[string][]*Slice
 }
 
-// Check compares the rules of a mode and a family with what the API wants. Only
-// Services of which only is true are compared, all if it is nil.
-func Check(rs *rules.Ruleset, state *State, c *Config, only func(service string) bool) (Result, error) {
-	k := newChecker(rs, c)
-	order := k.claim(state)
-	if err := k.checkClaims(order, only); err != nil {
+// Scope is what is compared where it is not everything.
+type Scope struct {
+	// Services are those that are compared, by name; all if it is nil, and then also
+	// that there are no rules for what nobody wants.
+	Services map[string]bool
+	// Nobody are addressees for which there may be rules although no Service wants
+	// them, beside what follows from Services.
+	Nobody []rules.Addressee
+	// Claims are those of the Services; made anew if it is nil.
+	Claims *Claims
+}
+
+// Check compares the rules of a mode and a family with what the API wants; scope
+// may be nil, for everything.
+func Check(rs *rules.Ruleset, state *State, c *Config, scope *Scope) (Result, error) {
+	if scope == nil {
+		scope = &Scope{}
+	}
+	k := newChecker(rs, state, c, scope.Claims)
+	if err := k.checkClaims(state.inOrder(c.Family, scope.Services)); err != nil {
 		return Result{}, err
 	}
-	if only == nil {
-		if err := k.unclaimed(); err != nil {
-			return Result{}, err
-		}
-		if err := k.forwarding(); err != nil {
-			return Result{}, err
-		}
+	if scope.Services != nil {
+		err := k.nobodysOf(scope.Nobody)
+		return k.result, err
 	}
-	return k.result, nil
+	if err := k.unclaimed(); err != nil {
+		return Result{}, err
+	}
+	return k.result, k.forwarding()
 }
 
 // Packets are those that Check runs over the rules of a family, to what Services
 // have.
 func Packets(state *State, c *Config) (out []rules.Packet) {
-	k := newChecker(nil, c)
-	for _, s := range k.claim(state) {
+	k := newChecker(nil, state, c, nil)
+	for _, s := range state.inOrder(c.Family, nil) {
 		for _, d := range k.destinations(s) {
-			for _, from := range k.sourcesFor(k.claims[d.destination]) {
+			for _, from := range k.sourcesFor(k.claims.of[d.destination]) {
 				p := from.Packet
 				p.Proto, p.Dst = d.proto, d.to
 				out = append(out, p)
@@ -148,8 +154,11 @@ func (k *checker) destinations(s *Service) (out []reached) {
 	return out
 }
 
-func newChecker(rs *rules.Ruleset, c *Config) *checker {
-	k := &checker{c: c, rs: rs, claims: map[destination][]claim{}, local: map[netip.Addr]bool{}, seen: map[string]map[Kind]bool{}, sources: c.sources()}
+func newChecker(rs *rules.Ruleset, state *State, c *Config, claims *Claims) *checker {
+	if claims == nil {
+		claims = NewClaims(state.Services, c.Family)
+	}
+	k := &checker{c: c, rs: rs, claims: claims, slices: state.Slices, answers: map[*Port][]*port{}, local: map[netip.Addr]bool{}, seen: map[string]map[Kind]bool{}, sources: c.sources()}
 	for _, a := range c.Addresses {
 		k.local[a] = true
 	}
@@ -162,50 +171,42 @@ func newChecker(rs *rules.Ruleset, c *Config) *checker {
 	return k
 }
 
-// claim notes what every Service wants; it returns the Services that are compared.
-func (k *checker) claim(state *State) (order []*Service) {
-	f := k.c.Family
-	for name, s := range state.Services {
-		ips := ofFamily(s.ClusterIPs, f)
-		if len(ips) == 0 {
-			continue
+// inOrder are the Services of an IP family that are compared; all if names is nil.
+func (s *State) inOrder(f rules.Family, names map[string]bool) (order []*Service) {
+	add := func(one *Service) {
+		if one != nil && len(ofFamily(one.ClusterIPs, f)) > 0 {
+			order = append(order, one)
 		}
-		order = append(order, s)
-		for i := range s.Ports {
-			p := &s.Ports[i]
-			answers := wanted(s, p, state.Slices[name], f, k.c.Node, k.c.Zone, k.c.ZoneKnown)
-			add := func(b by, a netip.Addr, port uint16) {
-				d := destination{p.Protocol, netip.AddrPortFrom(a, port)}
-				k.claims[d] = append(k.claims[d], claim{b, answers})
-			}
-			for _, a := range ips {
-				add(byClusterIP, a, p.Port)
-			}
-			for _, a := range ofFamily(s.ExternalIPs, f) {
-				add(byExternalIP, a, p.Port)
-			}
-			for _, a := range ofFamily(s.LoadBalancerIPs, f) {
-				add(byLoadBalancer, a, p.Port)
-			}
-			if p.NodePort != 0 {
-				add(byNodePort, netip.Addr{}, p.NodePort)
-			}
+	}
+	if names == nil {
+		for _, one := range s.Services {
+			add(one)
 		}
+	}
+	for name := range names {
+		add(s.Services[name])
 	}
 	slices.SortFunc(order, func(a, b *Service) int { return strings.Compare(a.Name, b.Name) })
 	return order
+}
+
+// right are the answers that are right for a claim.
+func (k *checker) right(c claim) []*port {
+	out, known := k.answers[c.port]
+	if !known {
+		out = wanted(c.service, c.port, k.slices[c.service.Name], k.c.Family, k.c.Node, k.c.Zone, k.c.ZoneKnown)
+		k.answers[c.port] = out
+	}
+	return out
 }
 
 // together is how many Services' chains are read in one go.
 const together = 64
 
 // checkClaims compares Service by Service, and lets go of the rules behind it.
-func (k *checker) checkClaims(order []*Service, only func(string) bool) error {
-	if only != nil {
-		order = slices.DeleteFunc(order, func(s *Service) bool { return !only(s.Name) })
-	}
+func (k *checker) checkClaims(order []*Service) error {
 	for part := range slices.Chunk(order, together) {
-		chains, err := k.load(part)
+		sets, err := k.load(part)
 		if err != nil {
 			return err
 		}
@@ -215,45 +216,53 @@ func (k *checker) checkClaims(order []*Service, only func(string) bool) error {
 				return err
 			}
 		}
-		k.rs.Forget(k.table, chains...)
+		k.rs.Forget(k.ofService, k.table, sets...)
+		clear(k.answers)
 	}
 	return nil
 }
 
-// load reads what is behind Services: their chains and those of their endpoints.
-func (k *checker) load(part []*Service) (chains []string, err error) {
+// ofService is whether a chain is of one Service.
+func (k *checker) ofService(chain string) bool {
+	if k.c.Mode != ModeIPTables {
+		_, ok := Owner(chain)
+		return ok
+	}
+	kind, _, _ := strings.Cut(strings.TrimPrefix(chain, "KUBE-"), "-")
+	return slices.Contains([]string{"SVC", "SVL", "EXT", "FW", "SEP"}, kind)
+}
+
+// load reads what is behind Services: their chains and those of their endpoints, and
+// the sets without a name that those look into.
+func (k *checker) load(part []*Service) (sets []string, err error) {
+	var chains, more []string
 	for _, s := range part {
 		for i := range s.Ports {
 			chains = append(chains, chainsOf(k.c.Mode, s, &s.Ports[i])...)
 		}
 	}
-	if k.c.Mode != ModeIPTables {
-		var sets []string
-		for _, name := range chains {
-			if c, err := k.rs.Chain(k.table, name); err != nil {
-				return nil, err
-			} else if c != nil {
-				sets = append(sets, c.Lookups()...)
-			}
-		}
-		return nil, k.rs.LoadSets(k.table, sets...)
-	}
 	if err := k.rs.Load(k.table, chains...); err != nil {
 		return nil, err
 	}
-	var more []string
 	for _, name := range chains {
-		if c, err := k.rs.Chain(k.table, name); err != nil {
+		c, err := k.rs.Chain(k.table, name)
+		if err != nil {
 			return nil, err
-		} else if c != nil {
-			for _, j := range c.Jumps() {
-				if strings.HasPrefix(j, "KUBE-SEP-") {
-					more = append(more, j)
-				}
+		}
+		if c == nil {
+			continue
+		}
+		sets = append(sets, c.Lookups()...)
+		for _, j := range c.Jumps() {
+			if strings.HasPrefix(j, "KUBE-SEP-") {
+				more = append(more, j)
 			}
 		}
 	}
-	return append(chains, more...), k.rs.Load(k.table, more...)
+	if k.c.Mode == ModeIPTables {
+		return nil, k.rs.Load(k.table, more...)
+	}
+	return sets, k.rs.LoadSets(k.table, sets...)
 }
 
 func (k *checker) checkService(s *Service) error {
@@ -273,7 +282,7 @@ func (k *checker) checkService(s *Service) error {
 // nobodys are destinations near those of a Service that are no Service's.
 func (k *checker) nobodys(s *Service) (out []destination) {
 	add := func(proto uint8, to netip.AddrPort) {
-		if d := (destination{proto, to}); len(k.claims[d]) == 0 {
+		if d := (destination{proto, to}); len(k.claims.of[d]) == 0 {
 			out = append(out, d)
 		}
 	}
@@ -308,7 +317,7 @@ func (k *checker) sourcesFor(claims []claim) []source {
 		if c.by != byLoadBalancer {
 			continue
 		}
-		for i, r := range c.ports[0].service.ranges(k.c.Family) {
+		for i, r := range c.service.ranges(k.c.Family) {
 			const most = 16
 			if s := (source{name: "a source in " + r.String(), Packet: rules.Packet{Src: inside(r), Iif: "eth-elsewhere"}, pod: &no}); i < most && !k.local[s.Src] {
 				if d := k.c.Detector; d.CIDR.IsValid() && d.CIDR.Contains(s.Src) {
@@ -323,7 +332,7 @@ func (k *checker) sourcesFor(claims []claim) []source {
 
 // checkDestination runs packets to a destination from everywhere.
 func (k *checker) checkDestination(s *Service, d reached) error {
-	claims := k.claims[d.destination]
+	claims := k.claims.of[d.destination]
 	for _, from := range k.sourcesFor(claims) {
 		p := from.Packet
 		p.Proto, p.Dst = d.proto, d.to
@@ -334,7 +343,7 @@ func (k *checker) checkDestination(s *Service, d reached) error {
 		var worst *difference
 		right, accepts := false, false
 		for _, c := range claims {
-			for _, w := range c.ports {
+			for _, w := range k.right(c) {
 				e := w.expect(c.by, &from, d.to.Addr(), k.c)
 				accepts = accepts || e.kind == rules.Accept
 				diff := k.compare(e, ways, w.service, &from)
@@ -376,7 +385,13 @@ func (k *checker) note(service string, kind Kind, what string) {
 		return
 	}
 	k.seen[service][kind] = true
-	k.result.Drifts = append(k.result.Drifts, Drift{service, kind, what})
+	k.result.Drifts = append(k.result.Drifts, Drift{Service: service, Kind: kind, What: what})
+}
+
+// noteNobodys is note for a rule that is of no Service.
+func (k *checker) noteNobodys(of rules.Addressee, what string) {
+	k.note("", Stale, what)
+	k.result.Drifts[len(k.result.Drifts)-1].Of = of
 }
 
 // difference is how the ways of a packet differ from what is wanted.

@@ -11,9 +11,9 @@ import (
 // CheckIPVS compares the virtual servers of ip_vs with what the API wants. What
 // mode ipvs does by iptables and ipset beside them (masquerading, source ranges)
 // is not compared. Real servers of weight 0 are ending and get nothing new.
-func CheckIPVS(v *rules.IPVS, state *State, c *Config, only func(service string) bool) Result {
-	k := newChecker(nil, c)
-	order := k.claim(state)
+// only are the Services that are compared; all if it is nil.
+func CheckIPVS(v *rules.IPVS, state *State, c *Config, only map[string]bool) Result {
+	k := newChecker(nil, state, c, nil)
 	servers := map[destination]*rules.VirtualServer{}
 	for i := range v.Servers {
 		s := &v.Servers[i]
@@ -23,14 +23,11 @@ func CheckIPVS(v *rules.IPVS, state *State, c *Config, only func(service string)
 	for _, a := range slices.Concat(v.Bound, c.Addresses) {
 		bound[a] = true
 	}
-	for _, s := range order {
-		if only != nil && !only(s.Name) {
-			continue
-		}
+	for _, s := range state.inOrder(c.Family, only) {
 		k.result.Services++
 		for _, d := range k.destinations(s) {
 			k.result.Wanted++
-			diff := k.compareServer(servers[destination{d.proto, d.to}], k.claims[d.destination])
+			diff := k.compareServer(servers[destination{d.proto, d.to}], k.claims.of[d.destination])
 			if diff == nil && !bound[d.to.Addr()] {
 				diff = &difference{kind: Unlinked, what: "the address is on no interface of the node: packets to it do not come to ip_vs"}
 			}
@@ -50,7 +47,7 @@ func CheckIPVS(v *rules.IPVS, state *State, c *Config, only func(service string)
 // compareServer is nil if a virtual server is what one of the claims wants.
 func (k *checker) compareServer(s *rules.VirtualServer, claims []claim) (worst *difference) {
 	for _, c := range claims {
-		for _, w := range c.ports {
+		for _, w := range k.right(c) {
 			d := compareRealServers(s, w.forIPVS(c.by), w.service)
 			if d == nil {
 				return nil
@@ -114,7 +111,7 @@ func compareRealServers(s *rules.VirtualServer, want []endpoint, service *Servic
 func (k *checker) unclaimedServers(v *rules.IPVS, bound map[netip.Addr]bool) {
 	for _, s := range v.Servers {
 		port := destination{s.Proto, netip.AddrPortFrom(netip.Addr{}, s.Dst.Port())}
-		if len(k.claims[destination{s.Proto, s.Dst}]) == 0 && bound[s.Dst.Addr()] && (!k.local[s.Dst.Addr()] || len(k.claims[port]) == 0) {
+		if len(k.claims.of[destination{s.Proto, s.Dst}]) == 0 && bound[s.Dst.Addr()] && (!k.local[s.Dst.Addr()] || len(k.claims.of[port]) == 0) {
 			k.note("", Stale, fmt.Sprintf("virtual server %s/%s is of no Service", s.Dst, protocolName(s.Proto)))
 		}
 	}

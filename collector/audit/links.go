@@ -85,7 +85,7 @@ func (k *checker) fineBehind(p rules.Packet, claims []claim, from *source) (bool
 		return false, err
 	}
 	for _, c := range claims {
-		for _, w := range c.ports {
+		for _, w := range k.right(c) {
 			e := w.expect(c.by, from, p.Dst.Addr(), k.c)
 			if e.kind != rules.Accept {
 				continue
@@ -131,11 +131,32 @@ func (k *checker) checkNobody(s *Service, to destination) error {
 	return nil
 }
 
+// addressed are the sets and maps of mode nftables in which Services' addresses and
+// ports are.
+var addressed = []string{"service-ips", "no-endpoint-services", "firewall-ips", "service-nodeports", "no-endpoint-nodeports", "cluster-ips"}
+
+// nobodysOf looks for rules of mode nftables for some destinations that no Service
+// may have.
+func (k *checker) nobodysOf(some []rules.Addressee) error {
+	for _, a := range some {
+		for _, name := range addressed {
+			chain, ok, err := k.rs.Target(k.table, name, a)
+			if err == nil && ok {
+				err = k.checkUnclaimed(a, chain)
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // unclaimed looks for rules for destinations that no Service has.
 func (k *checker) unclaimed() error {
 	found := map[rules.Addressee]string{}
 	if k.c.Mode == ModeNFTables {
-		for _, name := range []string{"service-ips", "no-endpoint-services", "firewall-ips", "service-nodeports", "no-endpoint-nodeports", "cluster-ips"} {
+		for _, name := range addressed {
 			s, err := k.rs.Set(k.table, name)
 			if err != nil {
 				return err
@@ -163,16 +184,8 @@ func (k *checker) unclaimed() error {
 			}
 		}
 	}
-	clusterIPs := map[netip.Addr]bool{}
-	for d, claims := range k.claims {
-		for _, c := range claims {
-			if c.by == byClusterIP {
-				clusterIPs[d.dst.Addr()] = true
-			}
-		}
-	}
 	for a, chain := range found {
-		if err := k.checkUnclaimed(a, chain, clusterIPs); err != nil {
+		if err := k.checkUnclaimed(a, chain); err != nil {
 			return err
 		}
 	}
@@ -182,14 +195,14 @@ func (k *checker) unclaimed() error {
 
 // checkUnclaimed is of one destination for which there is a rule: what no Service
 // has, nothing should happen to.
-func (k *checker) checkUnclaimed(a rules.Addressee, chain string, clusterIPs map[netip.Addr]bool) error {
+func (k *checker) checkUnclaimed(a rules.Addressee, chain string) error {
 	ip, _ := netip.AddrFromSlice([]byte(a.Dst))
-	if len(k.claims[destination{a.Proto, netip.AddrPortFrom(ip, a.Port)}]) > 0 {
+	if len(k.claims.of[destination{a.Proto, netip.AddrPortFrom(ip, a.Port)}]) > 0 {
 		return nil
 	}
 	if a.Port == 0 { // only an address
-		if !clusterIPs[ip] {
-			k.note("", Stale, fmt.Sprintf("%s counts as a ClusterIP and is none", ip))
+		if !k.claims.clusterIPs[ip] {
+			k.noteNobodys(a, fmt.Sprintf("%s counts as a ClusterIP and is none", ip))
 		}
 		return nil
 	}
@@ -200,7 +213,7 @@ func (k *checker) checkUnclaimed(a rules.Addressee, chain string, clusterIPs map
 		at = k.at
 	default:
 		at = []netip.Addr{ip}
-		if clusterIPs[ip] && k.c.Mode == ModeNFTables {
+		if k.claims.clusterIPs[ip] && k.c.Mode == ModeNFTables {
 			kind = rules.Reject
 		}
 	}
@@ -218,7 +231,7 @@ func (k *checker) checkUnclaimed(a rules.Addressee, chain string, clusterIPs map
 				if chain != "" {
 					of = " (chain " + chain + ")"
 				}
-				k.note("", Stale, fmt.Sprintf("%s/%s%s, of no Service, from %s: %s", p.Dst, protocolName(a.Proto), of, from.name, d.what))
+				k.noteNobodys(a, fmt.Sprintf("%s/%s%s, of no Service, from %s: %s", p.Dst, protocolName(a.Proto), of, from.name, d.what))
 				break
 			}
 		}

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/kproxy-exporter/kproxy-exporter/collector/rules"
 )
 
 // Sync is what kube-proxy says of an IP family.
@@ -50,6 +52,18 @@ type suspect struct {
 	drift  bool
 }
 
+// Extent is how much a look compared.
+type Extent uint8
+
+// Extents of looks.
+const (
+	// OfSuspects is of what differed at the last look, and nothing else.
+	OfSuspects Extent = iota
+	// OfChanged is also of all that changed since then.
+	OfChanged
+	OfAll
+)
+
 // Judge tells drift from what is being written. It is told of each look at one
 // IP family, in turn.
 type Judge struct {
@@ -78,11 +92,10 @@ const whole = "\x00all rules"
 // nobody begins the name of a suspect that is a rule for no Service.
 const nobody = "\x01"
 
-// Look judges the result of a look that began at a time, at all Services or, if it
-// is not full, at the suspects. changed says when what the API wants of a Service
+// Look judges the result of a look that began at a time. changed says when what the API wants of a Service
 // last changed, zero if it has not since we listen; of "", when something that it
 // had wanted last went.
-func (j *Judge) Look(r *Result, full bool, began, now time.Time, changed func(service string) time.Time, sync Sync) Judgement {
+func (j *Judge) Look(r *Result, extent Extent, began, now time.Time, changed func(service string) time.Time, sync Sync) Judgement {
 	if j.suspects == nil {
 		j.suspects, j.started = map[string]*suspect{}, began
 	}
@@ -97,9 +110,9 @@ func (j *Judge) Look(r *Result, full bool, began, now time.Time, changed func(se
 		}
 		by[name] = append(by[name], d)
 	}
-	gone := r.Wanted > 0 && r.Sent == 0 && !slices.ContainsFunc(r.Drifts, func(d Drift) bool { return d.Kind != Missing })
+	gone := extent == OfAll && r.Wanted > 0 && r.Sent == 0 && !slices.ContainsFunc(r.Drifts, func(d Drift) bool { return d.Kind != Missing })
 	if gone {
-		by[whole] = []Drift{{"", Missing, "no packet to any Service is sent where it should be"}}
+		by[whole] = []Drift{{Kind: Missing, What: "no packet to any Service is sent where it should be"}}
 	}
 	for name := range j.suspects {
 		if by[name] == nil {
@@ -143,8 +156,11 @@ func (j *Judge) Look(r *Result, full bool, began, now time.Time, changed func(se
 		}
 		return compareText(a.Service+a.What, b.Service+b.What)
 	})
-	if full { // else others may have changed before it
-		j.look, j.sent = began, r.Sent > 0
+	if extent != OfSuspects { // else others may have changed before it
+		j.look = began
+	}
+	if extent == OfAll {
+		j.sent = r.Sent > 0
 	}
 	return out
 }
@@ -164,17 +180,26 @@ func (j *Judge) changedAt(name string, changed func(string) time.Time) time.Time
 	return j.started
 }
 
-// Suspects are the Services that differed at the last look; nil if it was another
-// thing that did.
-func (j *Judge) Suspects() map[string]bool {
-	out := map[string]bool{}
-	for name := range j.suspects {
-		if strings.HasPrefix(name, nobody) || name == whole {
-			return nil
+// Suspects are the Services, and the addressees of rules that are of none, that
+// differed at the last look; ok is false if something else did.
+func (j *Judge) Suspects() (services map[string]bool, nobodys []rules.Addressee, ok bool) {
+	services = map[string]bool{}
+	for name, s := range j.suspects {
+		switch {
+		case name == whole:
+			return nil, nil, false
+		case !strings.HasPrefix(name, nobody):
+			services[name] = true
+			continue
 		}
-		out[name] = true
+		for _, d := range s.drifts {
+			if d.Of == (rules.Addressee{}) {
+				return nil, nil, false
+			}
+			nobodys = append(nobodys, d.Of)
+		}
 	}
-	return out
+	return services, nobodys, true
 }
 
 // Same notes that at a time the rules were still as at the last look.

@@ -3,21 +3,23 @@ package audit
 import (
 	"testing"
 	"time"
+
+	"github.com/kproxy-exporter/kproxy-exporter/collector/rules"
 )
 
 // TestJudge is what tells drift from what is being written.
 func TestJudge(t *testing.T) {
 	start := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	at := func(d time.Duration) time.Time { return start.Add(d) }
-	right, wrong := &Result{Wanted: 3, Sent: 3}, &Result{Wanted: 3, Sent: 2, Drifts: []Drift{{"a/b", Missing, "x"}}}
-	gone := &Result{Wanted: 3, Drifts: []Drift{{"a/b", Missing, "x"}}}
-	left := &Result{Wanted: 3, Sent: 3, Drifts: []Drift{{"", Stale, "x"}}}
+	right, wrong := &Result{Wanted: 3, Sent: 3}, &Result{Wanted: 3, Sent: 2, Drifts: []Drift{{Service: "a/b", Kind: Missing, What: "x"}}}
+	gone := &Result{Wanted: 3, Drifts: []Drift{{Service: "a/b", Kind: Missing, What: "x"}}}
+	left := &Result{Wanted: 3, Sent: 3, Drifts: []Drift{{Kind: Stale, What: "x"}}}
 	type look struct {
 		after  time.Duration
 		result *Result
 		sync   Sync
 		want   string
-		part   bool // of the suspects only
+		extent Extent
 	}
 	judged := func(j Judgement) string {
 		switch {
@@ -40,55 +42,61 @@ func TestJudge(t *testing.T) {
 		looks   []look
 	}{
 		"right, then changed behind kube-proxy's back": {0, []look{
-			{time.Second, right, old, "", false}, {2 * time.Second, wrong, old, "pending", false}, {2*time.Second + again, wrong, old, "drift", false}, {3 * time.Second, right, old, "", false},
+			{time.Second, right, old, "", OfAll}, {2 * time.Second, wrong, old, "pending", OfAll}, {2*time.Second + again, wrong, old, "drift", OfAll}, {3 * time.Second, right, old, "", OfAll},
 		}},
-		"for a moment only": {0, []look{{time.Second, right, old, "", false}, {2 * time.Second, wrong, old, "pending", false}, {3 * time.Second, right, old, "", false}, {4 * time.Second, wrong, old, "pending", false}}},
-		"all rules gone":    {0, []look{{time.Second, right, old, "", false}, {2 * time.Second, gone, old, "pending", false}, {2*time.Second + again, gone, old, "flushed", false}}},
+		"what changed is looked at alone": {0, []look{
+			{time.Second, right, old, "", OfAll}, {2 * time.Second, gone, old, "pending", OfChanged}, {2*time.Second + again, gone, old, "drift", OfChanged}, {3 * time.Second, right, old, "", OfChanged},
+		}},
+		"kube-proxy wrote before what changed was looked at": {0, []look{
+			{time.Second, right, old, "", OfAll}, {2 * time.Second, right, old, "", OfChanged}, {3 * time.Second, wrong, wrote, "pending", OfChanged}, {3*time.Second + again, wrong, wrote, "drift", OfChanged},
+		}},
+		"for a moment only": {0, []look{{time.Second, right, old, "", OfAll}, {2 * time.Second, wrong, old, "pending", OfAll}, {3 * time.Second, right, old, "", OfAll}, {4 * time.Second, wrong, old, "pending", OfAll}}},
+		"all rules gone":    {0, []look{{time.Second, right, old, "", OfAll}, {2 * time.Second, gone, old, "pending", OfAll}, {2*time.Second + again, gone, old, "flushed", OfAll}}},
 		"kube-proxy wrote rules meanwhile, and may know more": {0, []look{
-			{time.Second, right, old, "", false}, {2 * time.Second, wrong, wrote, "pending", false},
-			{6 * time.Second, wrong, wrote, "pending", false}, {2*time.Second + told, wrong, wrote, "drift", false},
+			{time.Second, right, old, "", OfAll}, {2 * time.Second, wrong, wrote, "pending", OfAll},
+			{6 * time.Second, wrong, wrote, "pending", OfAll}, {2*time.Second + told, wrong, wrote, "drift", OfAll},
 		}},
 		"another kube-proxy begins": {0, []look{
-			{time.Second, right, old, "", false}, {2 * time.Second, gone, young, "pending", false}, {10 * time.Second, gone, young, "pending", false}, {2*time.Second + restart, gone, young, "flushed", false},
+			{time.Second, right, old, "", OfAll}, {2 * time.Second, gone, young, "pending", OfAll}, {10 * time.Second, gone, young, "pending", OfAll}, {2*time.Second + restart, gone, young, "flushed", OfAll},
 		}},
 		"kube-proxy says nothing": {0, []look{
-			{time.Second, right, old, "", false}, {2 * time.Second, wrong, silent, "pending", false}, {10 * time.Second, wrong, silent, "pending", false}, {2*time.Second + restart, wrong, silent, "drift", false},
+			{time.Second, right, old, "", OfAll}, {2 * time.Second, wrong, silent, "pending", OfAll}, {10 * time.Second, wrong, silent, "pending", OfAll}, {2*time.Second + restart, wrong, silent, "drift", OfAll},
 		}},
 		"the API changed it, kube-proxy has not heard": {10 * time.Second, []look{
-			{time.Second, right, old, "", false}, {11 * time.Second, wrong, old, "pending", false}, {10*time.Second + behind - 1, wrong, old, "pending", false}, {10*time.Second + behind, wrong, old, "drift", false},
+			{time.Second, right, old, "", OfAll}, {11 * time.Second, wrong, old, "pending", OfAll}, {10*time.Second + behind - 1, wrong, old, "pending", OfAll}, {10*time.Second + behind, wrong, old, "drift", OfAll},
 		}},
 		"the API changed it, kube-proxy has heard": {10 * time.Second, []look{
-			{time.Second, right, old, "", false}, {11 * time.Second, wrong, Sync{Known: true, Queued: at(10 * time.Second)}, "pending", false},
-			{10*time.Second + waiting - 1, wrong, Sync{Known: true, Queued: at(10 * time.Second)}, "pending", false}, {10*time.Second + waiting, wrong, Sync{Known: true, Queued: at(10 * time.Second)}, "drift", false},
+			{time.Second, right, old, "", OfAll}, {11 * time.Second, wrong, Sync{Known: true, Queued: at(10 * time.Second)}, "pending", OfAll},
+			{10*time.Second + waiting - 1, wrong, Sync{Known: true, Queued: at(10 * time.Second)}, "pending", OfAll}, {10*time.Second + waiting, wrong, Sync{Known: true, Queued: at(10 * time.Second)}, "drift", OfAll},
 		}},
 		"the API changed it, kube-proxy wrote, and not that": {10 * time.Second, []look{
-			{time.Second, right, old, "", false}, {11 * time.Second, wrong, old, "pending", false}, {16 * time.Second, wrong, Sync{Known: true, Synced: at(14 * time.Second)}, "pending", false}, {17 * time.Second, wrong, Sync{Known: true, Synced: at(10*time.Second + told + 1)}, "drift", false},
+			{time.Second, right, old, "", OfAll}, {11 * time.Second, wrong, old, "pending", OfAll}, {16 * time.Second, wrong, Sync{Known: true, Synced: at(14 * time.Second)}, "pending", OfAll}, {17 * time.Second, wrong, Sync{Known: true, Synced: at(10*time.Second + told + 1)}, "drift", OfAll},
 		}},
 		"the API changed it, kube-proxy is stopped": {10 * time.Second, []look{
-			{11 * time.Second, wrong, Sync{Halted: true}, "pending", false}, {12 * time.Second, wrong, Sync{Halted: true}, "drift", false},
+			{11 * time.Second, wrong, Sync{Halted: true}, "pending", OfAll}, {12 * time.Second, wrong, Sync{Halted: true}, "drift", OfAll},
 		}},
 		"the API changed it, kube-proxy is gone": {10 * time.Second, []look{
-			{11 * time.Second, wrong, Sync{Gone: at(9 * time.Second)}, "pending", false}, {9*time.Second + restart - 1, wrong, Sync{Gone: at(9 * time.Second)}, "pending", false},
-			{9*time.Second + restart, wrong, Sync{Gone: at(9 * time.Second)}, "drift", false},
+			{11 * time.Second, wrong, Sync{Gone: at(9 * time.Second)}, "pending", OfAll}, {9*time.Second + restart - 1, wrong, Sync{Gone: at(9 * time.Second)}, "pending", OfAll},
+			{9*time.Second + restart, wrong, Sync{Gone: at(9 * time.Second)}, "drift", OfAll},
 		}},
 		"the audit begins anew after the API changed it, and kube-proxy wrote between": {-time.Minute, []look{
-			{0, wrong, old, "pending", false}, {time.Second, wrong, Sync{Known: true, Synced: at(-30 * time.Second)}, "pending", false}, {20 * time.Second, wrong, Sync{Synced: at(15 * time.Second)}, "pending", false},
-			{20 * time.Second, wrong, Sync{Known: true, Synced: at(15 * time.Second)}, "drift", false},
+			{0, wrong, old, "pending", OfAll}, {time.Second, wrong, Sync{Known: true, Synced: at(-30 * time.Second)}, "pending", OfAll}, {20 * time.Second, wrong, Sync{Synced: at(15 * time.Second)}, "pending", OfAll},
+			{20 * time.Second, wrong, Sync{Known: true, Synced: at(15 * time.Second)}, "drift", OfAll},
 		}},
 		"the API changed it while only others were looked at": {2 * time.Second, []look{
-			{time.Second, right, old, "", false}, {2*time.Second + 1, right, old, "", true}, {3 * time.Second, wrong, old, "pending", false}, {4 * time.Second, wrong, old, "pending", false},
+			{time.Second, right, old, "", OfAll}, {2*time.Second + 1, right, old, "", OfSuspects}, {3 * time.Second, wrong, old, "pending", OfAll}, {4 * time.Second, wrong, old, "pending", OfAll},
 		}},
 		"a rule that is left of a Service that went": {2 * time.Second, []look{
-			{time.Second, right, old, "", false}, {3 * time.Second, left, old, "pending", false}, {4 * time.Second, left, old, "pending", false},
-			{9 * time.Second, left, Sync{Known: true, Synced: at(2*time.Second + told + 1)}, "drift", false},
+			{time.Second, right, old, "", OfAll}, {3 * time.Second, left, old, "pending", OfAll}, {4 * time.Second, left, old, "pending", OfAll},
+			{9 * time.Second, left, Sync{Known: true, Synced: at(2*time.Second + told + 1)}, "drift", OfAll},
 		}},
-		"a rule for nobody that somebody adds": {0, []look{{time.Second, right, old, "", false}, {2 * time.Second, left, old, "pending", false}, {3 * time.Second, left, old, "drift", false}}},
+		"a rule for nobody that somebody adds": {0, []look{{time.Second, right, old, "", OfAll}, {2 * time.Second, left, old, "pending", OfAll}, {3 * time.Second, left, old, "drift", OfAll}}},
 		"the API changed it and went away": {2 * time.Second, []look{
-			{time.Second, right, old, "", false}, {3 * time.Second, wrong, old, "pending", false}, {time.Hour, wrong, Sync{Known: true, Away: true}, "pending", false},
-			{time.Hour + time.Second, wrong, old, "pending", false}, {time.Hour + behind, wrong, old, "drift", false},
+			{time.Second, right, old, "", OfAll}, {3 * time.Second, wrong, old, "pending", OfAll}, {time.Hour, wrong, Sync{Known: true, Away: true}, "pending", OfAll},
+			{time.Hour + time.Second, wrong, old, "pending", OfAll}, {time.Hour + behind, wrong, old, "drift", OfAll},
 		}},
 		"wrong from the first look": {0, []look{
-			{0, wrong, old, "pending", false}, {time.Minute, wrong, old, "pending", false}, {behind, wrong, old, "drift", false},
+			{0, wrong, old, "pending", OfAll}, {time.Minute, wrong, old, "pending", OfAll}, {behind, wrong, old, "drift", OfAll},
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -100,7 +108,7 @@ func TestJudge(t *testing.T) {
 					}
 					return at(tc.changed)
 				}
-				if got := judged(j.Look(l.result, !l.part, at(l.after), at(l.after), changed, l.sync)); got != l.want {
+				if got := judged(j.Look(l.result, l.extent, at(l.after), at(l.after), changed, l.sync)); got != l.want {
 					t.Errorf("look %d after %s: %q, want %q", i, l.after, got, l.want)
 				}
 			}
@@ -114,16 +122,43 @@ func TestJudgeSince(t *testing.T) {
 	now := time.Now()
 	var changed time.Time
 	when := func(string) time.Time { return changed }
-	wrong := &Result{Wanted: 1, Sent: 1, Drifts: []Drift{{"a/b", Stale, "x"}, {"a/b", Unlinked, "y"}}}
+	wrong := &Result{Wanted: 1, Sent: 1, Drifts: []Drift{{Service: "a/b", Kind: Stale, What: "x"}, {Service: "a/b", Kind: Unlinked, What: "y"}}}
 	var j Judge
-	j.Look(&Result{}, true, now, now, when, Sync{})
-	j.Look(wrong, true, now.Add(time.Second), now.Add(time.Second), when, Sync{Known: true, Started: now.Add(-time.Hour), Synced: now.Add(-time.Hour)})
-	got := j.Look(wrong, true, now.Add(2*time.Second), now.Add(2*time.Second), when, Sync{Known: true, Started: now.Add(-time.Hour), Synced: now.Add(-time.Hour)})
+	j.Look(&Result{}, OfAll, now, now, when, Sync{})
+	j.Look(wrong, OfAll, now.Add(time.Second), now.Add(time.Second), when, Sync{Known: true, Started: now.Add(-time.Hour), Synced: now.Add(-time.Hour)})
+	got := j.Look(wrong, OfAll, now.Add(2*time.Second), now.Add(2*time.Second), when, Sync{Known: true, Started: now.Add(-time.Hour), Synced: now.Add(-time.Hour)})
 	if !got.Since.Equal(now.Add(time.Second)) || len(got.Drifts) != 2 || got.Drifts[0].Kind != Unlinked {
 		t.Errorf("%+v", got)
 	}
 	changed = now.Add(3 * time.Second)
-	if got := j.Look(wrong, true, now.Add(4*time.Second), now.Add(4*time.Second), when, Sync{}); len(got.Drifts) != 0 || !got.Pending {
+	if got := j.Look(wrong, OfAll, now.Add(4*time.Second), now.Add(4*time.Second), when, Sync{}); len(got.Drifts) != 0 || !got.Pending {
 		t.Errorf("after the API changed it: %+v", got)
+	}
+}
+
+// TestSuspects is whether what differed can be looked at alone.
+func TestSuspects(t *testing.T) {
+	now := time.Now()
+	never := func(string) time.Time { return time.Time{} }
+	of := rules.Addressee{Dst: "\x0a\x60\x00\x01", Proto: TCP, Port: 80}
+	for name, tc := range map[string]struct {
+		drifts []Drift
+		sent   int
+		ok     bool
+		nobody int
+	}{
+		"a Service":                      {[]Drift{{Service: "a/b", Kind: Stale, What: "x"}}, 1, true, 0},
+		"a rule for nobody":              {[]Drift{{Service: "a/b", Kind: Stale, What: "x"}, {Kind: Stale, What: "y", Of: of}}, 1, true, 1},
+		"something without an addressee": {[]Drift{{Kind: Missing, What: "KUBE-FORWARD"}}, 1, false, 0},
+		"all rules":                      {[]Drift{{Service: "a/b", Kind: Missing, What: "x"}}, 0, false, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var j Judge
+			j.Look(&Result{Wanted: 1, Sent: tc.sent, Drifts: tc.drifts}, OfAll, now, now, never, Sync{})
+			services, nobodys, ok := j.Suspects()
+			if ok != tc.ok || ok && (!services["a/b"] || len(services) != 1 || len(nobodys) != tc.nobody) {
+				t.Errorf("%v %v %t", services, nobodys, ok)
+			}
+		})
 	}
 }

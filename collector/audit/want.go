@@ -147,7 +147,7 @@ func (k *Keeper) SliceOf(s *discoveryv1.EndpointSlice) (w *Slice, zone string) {
 	if _, headless := s.Labels[labelHeadless]; headless || service == "" || s.AddressType == discoveryv1.AddressTypeFQDN {
 		return nil, ""
 	}
-	w = &Slice{Service: s.Namespace + "/" + service}
+	w = &Slice{Service: s.Namespace + "/" + service, Ports: make([]Port, 0, len(s.Ports)), Endpoints: make([]Endpoint, 0, len(s.Endpoints))}
 	for _, p := range s.Ports {
 		if p.Name != nil && p.Port != nil && *p.Port != 0 && p.Protocol != nil {
 			w.Ports = append(w.Ports, Port{Name: *p.Name, Protocol: protocolOf(*p.Protocol), Port: uint16(*p.Port)})

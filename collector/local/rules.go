@@ -4,11 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"os"
-
-	"github.com/google/nftables"
-	"github.com/google/nftables/expr"
-	"golang.org/x/sys/unix"
 
 	"github.com/kproxy-exporter/kproxy-exporter/collector/rules"
 )
@@ -25,62 +20,56 @@ type RuleWorlds struct {
 	// NFTables is its own table; IPTables are chains by iptables on nf_tables;
 	// Legacy are chains by the old iptables.
 	NFTables, IPTables, Legacy bool
+
+	generation uint32 // of nf_tables; 0 if nothing was read
 }
 
 // ErrNoNFTables says that the kernel has no nf_tables.
 var ErrNoNFTables = errors.New("the kernel has no nf_tables")
 
-// ReadRuleWorlds asks the kernel. It needs CAP_NET_ADMIN: the kernel asks for it
-// even to show.
-func ReadRuleWorlds() (RuleWorlds, error) {
-	var w RuleWorlds
-	conn, err := nftables.New()
+// ReadRuleWorlds asks the kernel; before is what it said last. It needs
+// CAP_NET_ADMIN: the kernel asks for it even to show.
+func ReadRuleWorlds(before RuleWorlds) (w RuleWorlds, err error) {
+	r, err := rules.NewReader()
 	if err != nil {
 		return w, err
 	}
-	for _, family := range []nftables.TableFamily{nftables.TableFamilyIPv4, nftables.TableFamilyIPv6} {
-		chains, err := conn.ListChainsOfTableFamily(family)
-		if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EPROTONOSUPPORT) { // nfnetlink without that subsystem, or none
-			return w, fmt.Errorf("%w: %w", ErrNoNFTables, err)
+	defer r.Close()
+	if w.generation, err = r.Generation(); err == nil {
+		if w.generation == before.generation {
+			w.NFTables, w.IPTables = before.NFTables, before.IPTables
+		} else {
+			err = w.readNFTables(r)
 		}
-		if err != nil {
-			return w, fmt.Errorf("list the chains of nf_tables (it needs CAP_NET_ADMIN): %w", err)
-		}
-		for _, c := range chains {
-			if c.Hooknum == nil {
-				continue // only base chains are met by packets
-			}
-			switch {
-			case c.Table.Name == proxyTable:
-				w.NFTables = true
-			case c.Table.Name == "nat" && !w.IPTables:
-				if w.IPTables, err = jumpsTo(conn, c, servicesChain); err != nil {
-					return w, err
-				}
-			}
-		}
+	}
+	if errors.Is(err, rules.ErrUnsupported) {
+		return w, fmt.Errorf("%w: %w", ErrNoNFTables, err)
+	}
+	if err != nil {
+		return w, fmt.Errorf("%w (it needs CAP_NET_ADMIN)", err)
 	}
 	w.Legacy, err = legacyHas(servicesChain)
 	return w, err
 }
 
-// jumpsTo is whether a rule of a chain jumps to another chain.
-func jumpsTo(conn *nftables.Conn, c *nftables.Chain, target string) (bool, error) {
-	list, err := conn.GetRules(c.Table, c)
-	if errors.Is(err, os.ErrNotExist) {
-		return false, nil // it has gone meanwhile
-	}
-	if err != nil {
-		return false, fmt.Errorf("list the rules of chain %s of nf_tables: %w", c.Name, err)
-	}
-	for _, r := range list {
-		for _, e := range r.Exprs {
-			if v, ok := e.(*expr.Verdict); ok && v.Kind == expr.VerdictJump && v.Chain == target {
-				return true, nil
+// readNFTables asks of both IP families.
+func (w *RuleWorlds) readNFTables(r *rules.Reader) error {
+	for _, family := range []rules.Family{rules.IPv4, rules.IPv6} {
+		frame, err := r.ReadFrame(family)
+		if err != nil {
+			return err
+		}
+		w.NFTables = w.NFTables || frame.Has(proxyTable)
+		part := r.ReadPart(family, frame)
+		for _, h := range []rules.Hook{rules.Prerouting, rules.Input, rules.Output, rules.Postrouting} {
+			linked, err := part.Linked(h, "nat", servicesChain)
+			if err != nil && !errors.Is(err, rules.ErrChanged) { // it has gone meanwhile
+				return err
 			}
+			w.IPTables = w.IPTables || linked
 		}
 	}
-	return false, nil
+	return nil
 }
 
 // legacyHas is whether the old iptables' table nat of IPv4 has a chain of that

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"runtime"
 	"slices"
 	"strings"
@@ -171,6 +172,12 @@ func TestKernel(t *testing.T) {
 			table = append(table, tc)
 		}
 	}
+	for _, tc := range table { // and so does what is read when a packet comes to it
+		if tc.name == "nft" {
+			tc.name, tc.read = "part", readPart
+			table = append(table, tc)
+		}
+	}
 	for _, tc := range table {
 		t.Run(tc.name+" "+tc.packet.Src.String()+" to "+tc.packet.Dst.String(), func(t *testing.T) {
 			inNamespace(t, func() {
@@ -197,7 +204,15 @@ func TestKernel(t *testing.T) {
 	}
 }
 
-func readNFT(r *Reader) (*Ruleset, error) { return r.ReadNFTables(IPv4, nil) }
+func readPart(r *Reader) (*Ruleset, error) {
+	rs, err := r.ReadNFTables(IPv4)
+	if err != nil {
+		return nil, err
+	}
+	return r.ReadPart(IPv4, rs.Frame()), nil
+}
+
+func readNFT(r *Reader) (*Ruleset, error) { return r.ReadNFTables(IPv4) }
 func readIPT(r *Reader) (*Ruleset, error) { return r.ReadIPTables(IPv4) }
 
 // TestListen is that every change is told, and nothing else.
@@ -215,13 +230,56 @@ func TestListen(t *testing.T) {
 			return
 		}
 		load(t, nftText, "nft", "-f", "-")
-		if changed, err := l.Wait(); err != nil || !changed {
-			t.Errorf("told %t, %v", changed, err)
+		of, changed, err := l.Wait()
+		if err != nil || !changed || !of[IPv4].All {
+			t.Errorf("told %t, %+v, %v", changed, of[IPv4], err)
 		}
-		if after, err := Generation(); err != nil || after == before {
-			t.Errorf("generation %d, then %d, %v", before, after, err)
+		after, err := Generation()
+		if err != nil || after == before || of[IPv4].Generation != after || of[IPv6].Generation != after {
+			t.Errorf("generation %d, then %d, %v; told %+v", before, after, err, of[IPv4])
+		}
+		if !of[IPv6].Empty() {
+			t.Errorf("nothing of IPv6 changed: %+v", of[IPv6])
+		}
+		ips := addresseeKey("10.96.0.8", 6, 80)
+		for _, tc := range []struct {
+			text string
+			want Changes
+		}{
+			{"add rule ip kube-proxy service-X-a/b/tcp/ meta l4proto udp drop\n", Changes{Chains: set("service-X-a/b/tcp/")}},
+			{"flush chain ip kube-proxy service-X-a/b/tcp/\nadd rule ip kube-proxy service-X-a/b/tcp/ meta l4proto tcp dnat ip addr . port to numgen random mod 2 map { 0 : 10.0.0.1 . 1, 1 : 10.0.0.5 . 1 }\n", Changes{Chains: set("service-X-a/b/tcp/")}},
+			{"add chain ip kube-proxy service-Z\nadd element ip kube-proxy service-ips { 10.96.0.8 . tcp . 80 : goto service-Z }\n", Changes{Chains: set("service-Z"), Elements: map[string]map[string]bool{"service-ips": set(ips)}}},
+			{"delete element ip kube-proxy service-ips { 10.96.0.8 . tcp . 80 }\ndelete chain ip kube-proxy service-Z\n", Changes{Chains: set("service-Z"), Elements: map[string]map[string]bool{"service-ips": set(ips)}}},
+			{"add set ip kube-proxy affinity-Q { type ipv4_addr; flags dynamic,timeout; timeout 3h; }\n", Changes{Chains: set("affinity-Q")}},
+			{"add set ip kube-proxy another { type ipv4_addr; }\n", Changes{All: true}},
+			{"add table ip other\nadd chain ip other x\n", Changes{All: true}},
+			{"add rule ip other x drop\n", Changes{All: true}},
+			{"add table inet other\nadd chain inet other x\n", Changes{}},
+			{"add chain ip kube-proxy nat-output { type nat hook output priority -100; }\n", Changes{All: true}},
+			{"delete table ip kube-proxy\n", Changes{All: true}},
+		} {
+			load(t, tc.text, "nft", "-f", "-")
+			of, _, err := l.Wait()
+			got := of[IPv4]
+			tc.want.Generation, tc.want.count = got.Generation, got.count
+			if g, err2 := Generation(); err != nil || err2 != nil || g != got.Generation || !reflect.DeepEqual(*got, tc.want) {
+				t.Errorf("%s: got %+v, want %+v, %v", tc.text, *got, tc.want, err)
+			}
 		}
 	})
+}
+
+func set(names ...string) map[string]bool {
+	out := map[string]bool{}
+	for _, n := range names {
+		out[n] = true
+	}
+	return out
+}
+
+// addresseeKey is the key of an element of three fields.
+func addresseeKey(ip string, proto uint8, port uint16) string {
+	return Addressee{string(netip.MustParseAddr(ip).AsSlice()), proto, port}.key()
 }
 
 // TestRecord writes answers of the kernel, one file for each kind of request.
@@ -249,14 +307,14 @@ func TestRecord(t *testing.T) {
 		for name, ask := range map[string]func(){
 			"chains": func() { c.ask(IPv4, unix.NFT_MSG_GETCHAIN, unix.NLM_F_DUMP) },
 			"sets": func() {
-				c.ask(IPv4, unix.NFT_MSG_GETSET, unix.NLM_F_DUMP, attribute{unix.NFTA_SET_TABLE, "kube-proxy"})
+				c.ask(IPv4, unix.NFT_MSG_GETSET, unix.NLM_F_DUMP, attribute{kind: unix.NFTA_SET_TABLE, text: "kube-proxy"})
 			},
 			"rules": func() { c.ask(IPv4, unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP) },
 			"elements": func() {
-				c.ask(IPv4, unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP, attribute{unix.NFTA_SET_ELEM_LIST_TABLE, "kube-proxy"}, attribute{unix.NFTA_SET_ELEM_LIST_SET, "service-ips"})
+				c.ask(IPv4, unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP, attribute{kind: unix.NFTA_SET_ELEM_LIST_TABLE, text: "kube-proxy"}, attribute{kind: unix.NFTA_SET_ELEM_LIST_SET, text: "service-ips"})
 			},
 			"interval": func() {
-				c.ask(IPv4, unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP, attribute{unix.NFTA_SET_ELEM_LIST_TABLE, "kube-proxy"}, attribute{unix.NFTA_SET_ELEM_LIST_SET, "__set0"})
+				c.ask(IPv4, unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP, attribute{kind: unix.NFTA_SET_ELEM_LIST_TABLE, text: "kube-proxy"}, attribute{kind: unix.NFTA_SET_ELEM_LIST_SET, text: "__set0"})
 			},
 		} {
 			ask()

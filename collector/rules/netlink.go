@@ -87,10 +87,27 @@ const (
 	nfHeader = 4
 )
 
-// attribute is what a request asks for.
+// attribute is what a request asks for: a text, or if there is none bytes.
 type attribute struct {
 	kind uint16
 	text string
+	raw  []byte
+}
+
+// nest is an attribute that holds another.
+func nest(kind uint16, inner attribute) attribute {
+	return attribute{kind: kind | unix.NLA_F_NESTED, raw: inner.append(nil)}
+}
+
+func (a *attribute) append(b []byte) []byte {
+	value := a.raw
+	if value == nil {
+		value = append([]byte(a.text), 0)
+	}
+	b = binary.NativeEndian.AppendUint16(b, uint16(4+len(value)))
+	b = binary.NativeEndian.AppendUint16(b, a.kind)
+	b = append(b, value...)
+	return append(b, make([]byte, -len(value)&3)...)
 }
 
 // ask adds a request.
@@ -100,13 +117,7 @@ func (c *conn) ask(f Family, message uint16, flags uint16, what ...attribute) {
 	b := append(c.out, make([]byte, nlHeader)...)
 	b = append(b, byte(f), unix.NFNETLINK_V0, 0, 0)
 	for _, a := range what {
-		n := 4 + len(a.text) + 1
-		b = binary.NativeEndian.AppendUint16(b, uint16(n))
-		b = binary.NativeEndian.AppendUint16(b, a.kind)
-		b = append(append(b, a.text...), 0)
-		for ; n%4 != 0; n++ {
-			b = append(b, 0)
-		}
+		b = a.append(b)
 	}
 	h := b[start:]
 	host := binary.NativeEndian
@@ -222,42 +233,4 @@ func (c *conn) generation() (id uint32, err error) {
 		return 0, fmt.Errorf("ask nf_tables for its generation: %w", err)
 	}
 	return id, nil
-}
-
-// Listener is told of every change of nf_tables.
-type Listener struct{ c *conn }
-
-// Listen opens one in the caller's network namespace. It needs CAP_NET_ADMIN.
-func Listen() (*Listener, error) {
-	c, err := open()
-	if err != nil {
-		return nil, err
-	}
-	if err := unix.SetsockoptInt(c.fd, unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, unix.NFNLGRP_NFTABLES); err != nil {
-		c.close()
-		return nil, fmt.Errorf("listen for changes of nf_tables: %w", err)
-	}
-	return &Listener{c}, nil
-}
-
-// Close ends it.
-func (l *Listener) Close() { l.c.close() }
-
-// Wait waits for a change, for five seconds at the most, and takes all that came
-// with it; changed says whether there was one.
-func (l *Listener) Wait() (changed bool, err error) {
-	for flags := 0; ; flags = unix.MSG_DONTWAIT {
-		n, _, err := unix.Recvfrom(l.c.fd, l.c.buf[:1], unix.MSG_TRUNC|flags)
-		switch {
-		case errors.Is(err, unix.EINTR):
-		case errors.Is(err, unix.EAGAIN):
-			return changed, nil
-		case errors.Is(err, unix.ENOBUFS): // more than there was room for
-			changed = true
-		case err != nil:
-			return changed, fmt.Errorf("listen for changes of nf_tables: %w", err)
-		default:
-			changed = changed || n > 0
-		}
-	}
 }

@@ -65,76 +65,23 @@ func (r *Reader) Generation() (uint32, error) { return r.c.generation() }
 type nftSource struct {
 	r *Reader
 	f Family
-	// cache is nil if there is none.
-	cache *Cache
 }
 
-// Cache holds the elements of sets without a name from one reading of kube-proxy's
-// own table to the next: such a set belongs to one rule and never changes, and the
-// kernel takes long to find one among many. The zero value is empty.
-type Cache struct {
-	table uint64 // its handle: another table's rules have the same numbers
-	sets  map[ofRule]*Set
-}
-
-// ofRule is a set of a rule, which has that handle.
-type ofRule struct {
-	handle uint64
-	name   string
-}
-
-// renew lets go of what is of another table, or of rules that are gone.
-func (c *Cache) renew(rs *Ruleset, table uint64) {
-	before := c.sets
-	if c.table != table {
-		before = nil
-	}
-	c.table, c.sets = table, map[ofRule]*Set{}
-	for _, chain := range rs.chains {
-		for i := range chain.Rules {
-			for _, name := range chain.Rules[i].lookups() {
-				if s := rs.sets[key(chain.Table, name)]; s != nil && s.Anonymous {
-					s.rule = chain.Rules[i].Handle
-					if known := before[ofRule{s.rule, name}]; known != nil {
-						c.sets[ofRule{s.rule, name}] = known
-					}
-				}
-			}
-		}
-	}
-}
-
-// ReadNFTables reads kube-proxy's own table whole: its chains, rules, sets and
-// the elements of those that have a name. Other sets are read when a packet
-// comes to them, or taken from the cache, which may be nil.
-func (r *Reader) ReadNFTables(f Family, cache *Cache) (*Ruleset, error) {
+// ReadNFTables reads of kube-proxy's own table its chains, its sets, and the elements
+// of those that have a name. Rules, and elements of other sets, are read when they are
+// asked for.
+func (r *Reader) ReadNFTables(f Family) (*Ruleset, error) {
 	rs, err := r.read(f, TablesNFTables)
 	if err != nil {
 		return nil, err
 	}
-	for _, table := range TablesNFTables {
-		if err := r.rules(rs, table); err != nil {
-			return nil, err
-		}
-		if cache != nil {
-			handle, err := r.tableHandle(f, table)
-			if err != nil {
-				return nil, err
-			}
-			cache.renew(rs, handle)
-			rs.source = &nftSource{r, f, cache}
-		}
-		var named []string
-		for _, s := range rs.sets {
-			if s.Table == table && !s.Anonymous {
-				named = append(named, s.Name)
-			}
-		}
-		if err := rs.LoadSets(table, named...); err != nil {
-			return nil, err
+	var named []string
+	for _, s := range rs.sets {
+		if !s.Anonymous {
+			named = append(named, s.Name)
 		}
 	}
-	return rs, nil
+	return rs, rs.LoadSets(TablesNFTables[0], named...)
 }
 
 // ReadIPTables reads which chains iptables on nf_tables has; their rules are
@@ -142,40 +89,19 @@ func (r *Reader) ReadNFTables(f Family, cache *Cache) (*Ruleset, error) {
 // grows with the square of their number.
 func (r *Reader) ReadIPTables(f Family) (*Ruleset, error) { return r.read(f, TablesIPTables) }
 
-// tableHandle is a table's number, which no other has had; 0 if there is none.
-func (r *Reader) tableHandle(f Family, table string) (handle uint64, err error) {
-	const tableHandle = 4 // NFTA_TABLE_HANDLE
-	r.c.ask(f, unix.NFT_MSG_GETTABLE, unix.NLM_F_DUMP)
-	err = r.c.run(true, func(m message) error {
-		d, err := fieldsOf(m.attrs)
-		if err == nil && text(d[unix.NFTA_TABLE_NAME]) == table {
-			handle = u64(d[tableHandle])
-		}
-		return err
-	})
-	if err != nil {
-		return 0, fmt.Errorf("list the tables of nf_tables: %w", err)
-	}
-	return handle, nil
-}
-
 // read reads the chains and sets of tables.
 func (r *Reader) read(f Family, tables []string) (*Ruleset, error) {
-	rs := newRuleset(f, &nftSource{r, f, nil})
-	r.c.ask(f, unix.NFT_MSG_GETCHAIN, unix.NLM_F_DUMP)
-	err := r.c.run(true, func(m message) error {
-		c, err := chainOf(m.attrs)
-		if err == nil && slices.Contains(tables, c.Table) {
+	rs := newRuleset(f, &nftSource{r, f})
+	if err := r.chains(f, func(c *Chain) {
+		if slices.Contains(tables, c.Table) {
 			rs.add(c)
 		}
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("list the chains of nf_tables: %w", unsupported(err))
+	}); err != nil {
+		return nil, err
 	}
 	for _, table := range tables {
-		r.c.ask(f, unix.NFT_MSG_GETSET, unix.NLM_F_DUMP, attribute{unix.NFTA_SET_TABLE, table})
-		err = r.c.run(true, func(m message) error {
+		r.c.ask(f, unix.NFT_MSG_GETSET, unix.NLM_F_DUMP, attribute{kind: unix.NFTA_SET_TABLE, text: table})
+		err := r.c.run(true, func(m message) error {
 			s, err := setOf(m.attrs)
 			if err == nil {
 				rs.sets[key(s.Table, s.Name)] = s
@@ -189,32 +115,27 @@ func (r *Reader) read(f Family, tables []string) (*Ruleset, error) {
 	return rs, nil
 }
 
+// chains lists the chains of all tables of an IP family.
+func (r *Reader) chains(f Family, do func(*Chain)) error {
+	r.c.ask(f, unix.NFT_MSG_GETCHAIN, unix.NLM_F_DUMP)
+	err := r.c.run(true, func(m message) error {
+		c, err := chainOf(m.attrs)
+		if err == nil {
+			do(c)
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("list the chains of nf_tables: %w", unsupported(err))
+	}
+	return nil
+}
+
 func unsupported(err error) error {
 	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EPROTONOSUPPORT) {
 		return fmt.Errorf("%w: %w", ErrUnsupported, err)
 	}
 	return err
-}
-
-// rules reads all rules of a table in one dump.
-func (r *Reader) rules(rs *Ruleset, table string) error {
-	for _, c := range rs.chains {
-		if c.Table == table {
-			c.Rules = []Rule{}
-		}
-	}
-	r.c.ask(rs.Family, unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP, attribute{unix.NFTA_RULE_TABLE, table})
-	err := r.c.run(true, func(m message) error {
-		chain, rule, err := ruleOf(rs.Family, m.attrs)
-		if c := rs.chains[key(table, chain)]; err == nil && c != nil {
-			c.Rules = append(c.Rules, rule)
-		}
-		return err
-	})
-	if err != nil && !errors.Is(err, unix.ENOENT) {
-		return fmt.Errorf("list the rules of table %s: %w", table, err)
-	}
-	return nil
 }
 
 // rulesOf reads the rules of chains, each by a dump of its own: the kernel finds
@@ -228,7 +149,7 @@ func (s *nftSource) rulesOf(table string, chains []string) ([][]Rule, error) {
 
 func (s *nftSource) rulesInto(c *conn, table string, chains []string, out [][]Rule) error {
 	for i, name := range chains {
-		c.ask(s.f, unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP, attribute{unix.NFTA_RULE_TABLE, table}, attribute{unix.NFTA_RULE_CHAIN, name})
+		c.ask(s.f, unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP, attribute{kind: unix.NFTA_RULE_TABLE, text: table}, attribute{kind: unix.NFTA_RULE_CHAIN, text: name})
 		err := c.run(true, func(m message) error {
 			_, rule, err := ruleOf(s.f, m.attrs)
 			out[i] = append(out[i], rule)
@@ -246,29 +167,13 @@ func (s *nftSource) rulesInto(c *conn, table string, chains []string, out [][]Ru
 
 // elementsOf reads the elements of sets, each by a dump of its own.
 func (s *nftSource) elementsOf(table string, sets []*Set) error {
-	var unread []*Set
-	for _, set := range sets {
-		if s.cache != nil && set.Anonymous {
-			if known := s.cache.sets[ofRule{set.rule, set.Name}]; known != nil {
-				set.Elements, set.sorted = known.Elements, known.sorted
-				continue
-			}
-		}
-		unread = append(unread, set)
-	}
-	err := s.r.share(len(unread), func(c *conn, from, to int) error { return s.elementsInto(c, table, unread[from:to]) })
-	for _, set := range unread {
-		if err == nil && s.cache != nil && set.Anonymous && set.rule != 0 {
-			s.cache.sets[ofRule{set.rule, set.Name}] = set
-		}
-	}
-	return err
+	return s.r.share(len(sets), func(c *conn, from, to int) error { return s.elementsInto(c, table, sets[from:to]) })
 }
 
 func (s *nftSource) elementsInto(c *conn, table string, sets []*Set) error {
 	for _, set := range sets {
 		set.Elements = map[string]Element{}
-		c.ask(s.f, unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP, attribute{unix.NFTA_SET_ELEM_LIST_TABLE, table}, attribute{unix.NFTA_SET_ELEM_LIST_SET, set.Name})
+		c.ask(s.f, unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP, attribute{kind: unix.NFTA_SET_ELEM_LIST_TABLE, text: table}, attribute{kind: unix.NFTA_SET_ELEM_LIST_SET, text: set.Name})
 		err := c.run(true, func(m message) error { return set.addElements(m.attrs) })
 		if errors.Is(err, unix.ENOENT) {
 			return fmt.Errorf("list the elements of a set that has gone: %w", ErrChanged)

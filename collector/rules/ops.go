@@ -325,7 +325,7 @@ func merge(f Family, ops []op) []op {
 	if cmp.kind != opCmp || load.dreg != cmp.sreg || cmp.x != unix.NFT_CMP_EQ && cmp.x != unix.NFT_CMP_NEQ {
 		return ops
 	}
-	o := op{negated: cmp.x == unix.NFT_CMP_NEQ, data: cmp.data, whole: len(cmp.data) == f.addrLen()}
+	o := op{negated: cmp.x == unix.NFT_CMP_NEQ, data: cmp.data, whole: len(cmp.data) == f.AddrLen()}
 	switch {
 	case load.kind == opMeta && load.x == unix.NFT_META_L4PROTO && len(cmp.data) >= 1:
 		o.kind, o.x = opProto, uint32(cmp.data[0])
@@ -333,9 +333,9 @@ func merge(f Family, ops []op) []op {
 		o.kind = opIif
 	case load.kind != opPayload || int(load.n) != len(cmp.data) || len(cmp.data) == 0:
 		return ops
-	case load.x == unix.NFT_PAYLOAD_NETWORK_HEADER && int(load.y) == f.srcOffset() && len(cmp.data) <= f.addrLen():
+	case load.x == unix.NFT_PAYLOAD_NETWORK_HEADER && int(load.y) == f.srcOffset() && len(cmp.data) <= f.AddrLen():
 		o.kind = opSrc
-	case load.x == unix.NFT_PAYLOAD_NETWORK_HEADER && int(load.y) == f.dstOffset() && len(cmp.data) <= f.addrLen():
+	case load.x == unix.NFT_PAYLOAD_NETWORK_HEADER && int(load.y) == f.dstOffset() && len(cmp.data) <= f.AddrLen():
 		o.kind = opDst
 	case load.x == unix.NFT_PAYLOAD_TRANSPORT_HEADER && load.y == 2 && len(cmp.data) == 2:
 		o.kind, o.x = opDport, uint32(binary.BigEndian.Uint16(cmp.data))
@@ -353,4 +353,4 @@ func (f Family) srcOffset() int {
 	return 12
 }
 
-func (f Family) dstOffset() int { return f.srcOffset() + f.addrLen() }
+func (f Family) dstOffset() int { return f.srcOffset() + f.AddrLen() }

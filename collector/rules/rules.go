@@ -27,8 +27,8 @@ func (f Family) String() string {
 	return "IPv4"
 }
 
-// addrLen is how many bytes an address has.
-func (f Family) addrLen() int {
+// AddrLen is how many bytes an address has.
+func (f Family) AddrLen() int {
 	if f == IPv6 {
 		return 16
 	}
@@ -84,7 +84,10 @@ type Set struct {
 	Elements  map[string]Element
 	// sorted are the elements of one with intervals.
 	sorted []Element
-	rule   uint64 // the handle of the rule to which one without a name belongs
+	// single asks for elements one by one, where it is not nil: Elements are those
+	// that there are of those that were asked for.
+	single *partSource
+	absent map[string]bool
 }
 
 // Element is one of a Set.
@@ -121,9 +124,11 @@ type Verdict struct {
 // uses. Chains whose rules were not read are read when a packet comes to them.
 type Ruleset struct {
 	Family Family
-	chains map[string]*Chain
-	sets   map[string]*Set
+	chains map[named]*Chain
+	sets   map[named]*Set
 	source source
+	part   *partSource // asks for chains and sets by name; nil if all are known
+	loaded []*Chain    // those of which the rules were asked for
 	// bases are the base chains of each hook, in the order of priority.
 	bases [noHook][]*Chain
 }
@@ -146,10 +151,13 @@ var (
 
 func malformed(what string) error { return fmt.Errorf("%w: %s", ErrMalformed, what) }
 
-func key(table, name string) string { return table + "\x00" + name }
+// named is a chain or a set.
+type named struct{ table, name string }
+
+func key(table, name string) named { return named{table, name} }
 
 func newRuleset(f Family, s source) *Ruleset {
-	return &Ruleset{Family: f, source: s, chains: map[string]*Chain{}, sets: map[string]*Set{}}
+	return &Ruleset{Family: f, source: s, chains: map[named]*Chain{}, sets: map[named]*Set{}}
 }
 
 func (r *Ruleset) add(c *Chain) {
@@ -173,11 +181,24 @@ func (r *Ruleset) Names(table string) (names []string) {
 // Has is whether there is such a chain.
 func (r *Ruleset) Has(table, name string) bool { return r.chains[key(table, name)] != nil }
 
+// chain is a chain, maybe without its rules; nil if there is none.
+func (r *Ruleset) chain(table, name string) (*Chain, error) {
+	c, known := r.chains[key(table, name)]
+	if known || r.part == nil {
+		return c, nil
+	}
+	c, err := r.part.chain(table, name)
+	if err == nil {
+		r.chains[key(table, name)] = c
+	}
+	return c, err
+}
+
 // Chain is a chain with its rules; nil if there is none.
 func (r *Ruleset) Chain(table, name string) (*Chain, error) {
-	c := r.chains[key(table, name)]
-	if c == nil || c.Rules != nil {
-		return c, nil
+	c, err := r.chain(table, name)
+	if c == nil || c.Rules != nil || err != nil {
+		return c, err
 	}
 	return c, r.Load(table, name)
 }
@@ -186,7 +207,9 @@ func (r *Ruleset) Chain(table, name string) (*Chain, error) {
 func (r *Ruleset) Load(table string, names ...string) error {
 	var wanted []string
 	for _, n := range names {
-		if c := r.chains[key(table, n)]; c != nil && c.Rules == nil {
+		if c, err := r.chain(table, n); err != nil {
+			return err
+		} else if c != nil && c.Rules == nil && !slices.Contains(wanted, n) {
 			wanted = append(wanted, n)
 		}
 	}
@@ -208,27 +231,46 @@ func (r *Ruleset) Load(table string, names ...string) error {
 		if c.Rules = read[i]; c.Rules == nil {
 			c.Rules = []Rule{}
 		}
+		r.loaded = append(r.loaded, c)
 	}
 	return nil
 }
 
-// Forget lets go of the rules of chains; they are read again when they are needed.
-func (r *Ruleset) Forget(table string, names ...string) {
-	if r.source == nil {
-		return
-	}
-	for _, n := range names {
-		if c := r.chains[key(table, n)]; c != nil {
-			c.Rules, c.index = nil, nil
+// Forget lets go of the rules of chains by their names, and of the elements of sets
+// without a name; they are read again when they are needed.
+func (r *Ruleset) Forget(of func(chain string) bool, table string, sets ...string) {
+	r.loaded = slices.DeleteFunc(r.loaded, func(c *Chain) bool {
+		if !of(c.Name) {
+			return false
+		}
+		c.Rules, c.index = nil, nil
+		return true
+	})
+	for _, n := range sets {
+		if s := r.sets[key(table, n)]; s != nil && s.Anonymous && r.source != nil {
+			s.Elements, s.sorted = nil, nil
 		}
 	}
 }
 
+// set is a set, maybe without its elements; nil if there is none.
+func (r *Ruleset) set(table, name string) (*Set, error) {
+	s, known := r.sets[key(table, name)]
+	if known || r.part == nil {
+		return s, nil
+	}
+	s, err := r.part.set(table, name)
+	if err == nil {
+		r.sets[key(table, name)] = s
+	}
+	return s, err
+}
+
 // Set is a set with its elements; nil if there is none.
 func (r *Ruleset) Set(table, name string) (*Set, error) {
-	s := r.sets[key(table, name)]
-	if s == nil || s.Elements != nil || s.Dynamic {
-		return s, nil
+	s, err := r.set(table, name)
+	if s == nil || s.Elements != nil || s.Dynamic || err != nil {
+		return s, err
 	}
 	return s, r.LoadSets(table, name)
 }
@@ -237,7 +279,9 @@ func (r *Ruleset) Set(table, name string) (*Set, error) {
 func (r *Ruleset) LoadSets(table string, names ...string) error {
 	var wanted []*Set
 	for _, n := range names {
-		if s := r.sets[key(table, n)]; s != nil && s.Elements == nil && !s.Dynamic {
+		if s, err := r.set(table, n); err != nil {
+			return err
+		} else if s != nil && s.Elements == nil && !s.Dynamic && !slices.Contains(wanted, s) {
 			wanted = append(wanted, s)
 		}
 	}
@@ -335,24 +379,52 @@ func (r *Ruleset) Linked(h Hook, table, chain string) (bool, error) {
 func (s *Set) Targets(f Family) map[Addressee]string {
 	out := map[Addressee]string{}
 	for k, e := range s.Elements {
-		var a Addressee
-		n := f.addrLen()
-		switch len(k) {
-		case n: // an address
-			a.Dst = k
-		case n + 8: // address . protocol . port, each in words of 4 bytes
-			a = Addressee{k[:n], k[n], uint16(k[n+4])<<8 | uint16(k[n+5])}
-		case 8: // protocol . port
-			a = Addressee{"", k[0], uint16(k[4])<<8 | uint16(k[5])}
-		default:
-			continue
-		}
-		out[a] = ""
-		if e.Verdict != nil {
-			out[a] = e.Verdict.Chain
+		if a, ok := AddresseeOf(f, k); ok {
+			out[a] = e.target()
 		}
 	}
 	return out
+}
+
+func (e *Element) target() string {
+	if e.Verdict == nil {
+		return ""
+	}
+	return e.Verdict.Chain
+}
+
+// AddresseeOf is what the key of an element says; ok if it is one of an address, of a
+// protocol and a port, or of all three.
+func AddresseeOf(f Family, k string) (a Addressee, ok bool) {
+	switch n := f.AddrLen(); len(k) {
+	case n:
+		return Addressee{Dst: k}, true
+	case n + 8: // each in words of 4 bytes
+		return Addressee{k[:n], k[n], uint16(k[n+4])<<8 | uint16(k[n+5])}, true
+	case 8:
+		return Addressee{"", k[0], uint16(k[4])<<8 | uint16(k[5])}, true
+	}
+	return a, false
+}
+
+// key is AddresseeOf the other way around.
+func (a Addressee) key() string {
+	if a.Proto == 0 {
+		return a.Dst
+	}
+	return a.Dst + string([]byte{a.Proto, 0, 0, 0, byte(a.Port >> 8), byte(a.Port), 0, 0})
+}
+
+// Target is the chain to which a set or map of nf_tables leads what is for an
+// addressee; empty if to none. ok says whether there is an element for it.
+func (r *Ruleset) Target(table, set string, a Addressee) (chain string, ok bool, err error) {
+	s, err := r.Set(table, set)
+	k := a.key()
+	if s == nil || err != nil || len(k) != s.KeyLen {
+		return "", false, err
+	}
+	e, ok, err := s.find([]byte(k))
+	return e.target(), ok, err
 }
 
 func (h Hook) String() string {

@@ -19,6 +19,7 @@ type Machine struct {
 	states []*state
 	free   []*state
 	steps  int
+	out    []Outcome
 }
 
 // NewMachine makes one.
@@ -68,7 +69,7 @@ var (
 	leaving     = []Hook{Postrouting}
 )
 
-// Run says all the ways that a packet may go.
+// Run says all the ways that a packet may go, until it is called again.
 func (m *Machine) Run(p Packet) ([]Outcome, error) { return m.run(p, nil) }
 
 // RunFrom runs a packet from the beginning of a chain instead of from a hook.
@@ -80,7 +81,7 @@ func (m *Machine) RunFrom(p Packet, table, chain string) ([]Outcome, error) {
 	return m.run(p, c)
 }
 
-func (m *Machine) run(p Packet, first *Chain) (out []Outcome, err error) {
+func (m *Machine) run(p Packet, first *Chain) ([]Outcome, error) {
 	if p.State == 0 {
 		p.State = StateNew
 	}
@@ -97,7 +98,7 @@ func (m *Machine) run(p Packet, first *Chain) (out []Outcome, err error) {
 			return nil, err
 		}
 	}
-	m.steps = 0
+	m.steps, m.out = 0, m.out[:0]
 	m.states = append(m.states[:0], s)
 	for len(m.states) > 0 {
 		s := m.states[len(m.states)-1]
@@ -106,11 +107,11 @@ func (m *Machine) run(p Packet, first *Chain) (out []Outcome, err error) {
 			return nil, err
 		}
 		if s.out.Weight > 0 {
-			out = append(out, s.out)
+			m.out = append(m.out, s.out)
 		}
 		m.free = append(m.free, s)
 	}
-	return out, nil
+	return m.out, nil
 }
 
 func (m *Machine) newState() *state {
@@ -140,7 +141,7 @@ func (s *state) enter(c *Chain) error {
 		return fmt.Errorf("%w: chain %s", ErrEndless, c.Name)
 	}
 	f := frame{chain: c}
-	f.some, f.all = c.candidates(Addressee{Dst: string(s.net[s.m.r.Family.dstOffset():][:s.m.r.Family.addrLen()]), Proto: s.p.Proto, Port: s.p.Dst.Port()})
+	f.some, f.all = c.candidates(Addressee{Dst: string(s.net[s.m.r.Family.dstOffset():][:s.m.r.Family.AddrLen()]), Proto: s.p.Proto, Port: s.p.Dst.Port()})
 	s.frames[s.depth] = f
 	s.depth++
 	s.rule = nil
@@ -250,7 +251,10 @@ func (s *state) verdict(v *Verdict) (done bool, err error) {
 		}
 	case Jump, Goto:
 		table := s.frames[s.depth-1].chain.Table
-		c := s.m.r.chains[key(table, v.Chain)]
+		c, err := s.m.r.chain(table, v.Chain)
+		if err != nil {
+			return false, err
+		}
 		if c == nil {
 			return false, fmt.Errorf("%w: chain %s is not there", ErrChanged, v.Chain)
 		}
@@ -328,7 +332,7 @@ func (s *state) step(o *op) (matched bool, v *Verdict, err error) {
 			s.out.Masqueraded = true
 			return true, accept, nil
 		}
-		a, _ := netip.AddrFromSlice(s.regs[o.sreg:][:s.m.r.Family.addrLen()])
+		a, _ := netip.AddrFromSlice(s.regs[o.sreg:][:s.m.r.Family.AddrLen()])
 		return true, s.dnat(a, binary.BigEndian.Uint16(s.regs[o.dreg:])), nil
 	case opMasquerade:
 		s.out.Masqueraded = true
@@ -388,7 +392,7 @@ func (s *state) load(o *op) bool {
 		return false
 	}
 	copy(s.regs[o.dreg:], from[o.y:][:o.n])
-	if f := s.m.r.Family; o.x == unix.NFT_PAYLOAD_NETWORK_HEADER && int(o.y) == f.srcOffset() && int(o.n) == f.addrLen() {
+	if f := s.m.r.Family; o.x == unix.NFT_PAYLOAD_NETWORK_HEADER && int(o.y) == f.srcOffset() && int(o.n) == f.AddrLen() {
 		s.srcReg = int(o.dreg)
 	}
 	return true
@@ -480,16 +484,22 @@ func (s *state) lookup(o *op) (matched bool, v *Verdict, err error) {
 		return s.remembers(o.name, set.Timeout) != o.negated, nil, nil
 	}
 	k := s.regs[o.sreg:][:set.KeyLen]
-	if s.anyPod() && s.srcReg == int(o.sreg) && s.out.To.IsValid() && set.KeyLen > 2*s.m.r.Family.addrLen() {
+	if s.anyPod() && s.srcReg == int(o.sreg) && s.out.To.IsValid() && set.KeyLen > 2*s.m.r.Family.AddrLen() {
 		// Of a pod that asks itself.
 		alone := slices.Clone(k)
-		copy(alone, s.net[s.m.r.Family.dstOffset():][:s.m.r.Family.addrLen()])
-		if _, ok := set.Elements[string(alone)]; ok != o.negated {
+		copy(alone, s.net[s.m.r.Family.dstOffset():][:s.m.r.Family.AddrLen()])
+		_, ok, err := set.find(alone)
+		if err != nil {
+			return false, nil, err
+		}
+		if ok != o.negated {
 			s.out.Hairpin = true
 		}
 	}
-	e, ok := set.find(k)
+	e, ok, err := set.find(k)
 	switch {
+	case err != nil:
+		return false, nil, err
 	case ok == o.negated:
 		return false, nil, nil
 	case !ok || !o.mapped:
@@ -504,10 +514,13 @@ func (s *state) lookup(o *op) (matched bool, v *Verdict, err error) {
 	return true, nil, nil
 }
 
-func (s *Set) find(k []byte) (Element, bool) {
+func (s *Set) find(k []byte) (Element, bool, error) {
 	if !s.Intervals {
 		e, ok := s.Elements[string(k)]
-		return e, ok
+		if ok || s.single == nil || s.absent[string(k)] {
+			return e, ok, nil
+		}
+		return s.single.element(s, string(k))
 	}
 	i, _ := slices.BinarySearchFunc(s.sorted, k, func(e Element, k []byte) int {
 		if bytes.Compare(e.Key, k) <= 0 {
@@ -516,9 +529,9 @@ func (s *Set) find(k []byte) (Element, bool) {
 		return 1
 	})
 	if i == 0 || s.sorted[i-1].End {
-		return Element{}, false
+		return Element{}, false, nil
 	}
-	return s.sorted[i-1], true
+	return s.sorted[i-1], true, nil
 }
 
 // anyPod is whether the source still stands for any pod.

@@ -43,7 +43,7 @@ func (s *state) xstep(o *op) (matched bool, v *Verdict, err error) {
 		return true, nil, nil
 	case opDNAT:
 		var to netip.Addr
-		if len(o.data) == f.addrLen() {
+		if len(o.data) == f.AddrLen() {
 			to, _ = netip.AddrFromSlice(o.data)
 		}
 		return true, s.dnat(to, uint16(o.x)), nil

@@ -137,7 +137,7 @@ func dnatOf(f Family, revision uint32, b []byte) op {
 	if len(b) < 40 {
 		return opaque("DNAT")
 	}
-	n := f.addrLen()
+	n := f.AddrLen()
 	if string(b[4:4+n]) != string(b[20:20+n]) || string(b[36:38]) != string(b[38:40]) {
 		return opaque("DNAT")
 	}

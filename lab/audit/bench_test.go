@@ -153,7 +153,6 @@ func compare(b *testing.B, mode string, services int) {
 		return spent(unix.RUSAGE_SELF) - began
 	}
 	for b.Loop() {
-		l.caches = nil
 		ours = append(ours, whole())
 		next = append(next, whole())
 		if err := ns.Do(func() error {
@@ -243,7 +242,7 @@ func once(b *testing.B, what string) {
 	if mode == audit.ModeIPTables {
 		rs, err = r.ReadIPTables(rules.IPv4)
 	} else {
-		rs, err = r.ReadNFTables(rules.IPv4, &rules.Cache{})
+		rs, err = r.ReadNFTables(rules.IPv4)
 	}
 	if err != nil {
 		b.Fatal(err)

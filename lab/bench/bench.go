@@ -22,6 +22,10 @@ type Config struct {
 	Scale Scale
 	// SkipIdle leaves out what the node role takes while nothing happens.
 	SkipIdle bool
+	// SkipProbes leaves out what probes take.
+	SkipProbes bool
+	// Services is how many the rule audit is measured with; 0 leaves it out.
+	Services int
 }
 
 // figure is a line of the table: what was measured, and what it may be.
@@ -70,7 +74,12 @@ func Run(ctx context.Context, cfg Config, out io.Writer, p *cluster.Progress) (e
 	if !cfg.SkipIdle {
 		err = idle(ctx, c, cfg, out, p)
 	}
-	err = errors.Join(err, probeCost(ctx, c, cfg, out, p))
+	if !cfg.SkipProbes {
+		err = errors.Join(err, probeCost(ctx, c, cfg, out, p))
+	}
+	if cfg.Services > 0 {
+		err = errors.Join(err, auditCost(ctx, c, cfg, out, p))
+	}
 	if cfg.Scale.Nodes == 0 {
 		return err
 	}

@@ -36,44 +36,20 @@ func idle(ctx context.Context, c *cluster.Cluster, cfg Config, out io.Writer, p 
 	if err != nil {
 		return err
 	}
-	var ours, theirs stat
-	if err := p.Step(fmt.Sprintf("watch it for %s", idleWindow), func() error {
-		before, err := both(m)
-		if err != nil {
-			return err
-		}
-		tick := time.NewTicker(interval)
-		defer tick.Stop()
-		for began := time.Now(); time.Since(began) < idleWindow; {
-			if _, err := scrape(cp, "http://"+exporter.NodeAddress(1)+"/metrics", ""); err != nil {
-				return err
-			}
-			select {
-			case <-ctx.Done():
-				return ctx.Err()
-			case <-tick.C:
-			}
-		}
-		after, err := both(m)
-		if err != nil {
-			return err
-		}
-		ours, theirs = after[0], after[1]
-		ours.cpu, theirs.cpu = after[0].cpu-before[0].cpu, after[1].cpu-before[1].cpu
-		return nil
-	}); err != nil {
+	took, err := use(ctx, m, cp, "http://"+exporter.NodeAddress(1)+"/metrics", func(context.Context) error { return nil }, p, "watch it")
+	if err != nil {
 		return err
 	}
-	percent := func(s stat) float64 { return 100 * s.cpu / idleWindow.Seconds() }
+	ours, theirs := took[0], took[1]
 	fmt.Fprintf(out, "\nThe node role on a cluster of one node where nothing happens, scraped every %s.\n", interval)
 	return errors.Join(
 		print(out, "limit", []figure{
 			{"resident memory", "MB", ours.residentMB, idleMemory, 1},
-			{"CPU", "% of a core", percent(ours), idleCPU, 1},
+			{"CPU", "% of a core", ours.percent(), idleCPU, 1},
 		}),
 		print(out, "kube-proxy", []figure{
 			{"resident memory", "MB", ours.residentMB, theirs.residentMB, 0},
-			{"CPU", "% of a core", percent(ours), percent(theirs), 0},
+			{"CPU", "% of a core", ours.percent(), theirs.percent(), 0},
 		}))
 }
 

@@ -37,13 +37,7 @@ const nodeRange = "10.128.0.0/16"
 
 // populate creates the nodes and pods, with what a real one of each carries.
 func populate(ctx context.Context, c *cluster.Cluster, s Scale) error {
-	cfg, err := c.RESTConfig()
-	if err != nil {
-		return err
-	}
-	cfg.QPS = -1
-	cfg.ContentType = "application/vnd.kubernetes.protobuf"
-	client, err := kubernetes.NewForConfig(cfg)
+	client, err := quickClient(c)
 	if err != nil {
 		return err
 	}
@@ -56,6 +50,17 @@ func populate(ctx context.Context, c *cluster.Cluster, s Scale) error {
 		return err
 	}
 	return parallel(ctx, s.Pods, func(ctx context.Context, i int) error { return createPod(ctx, client, otherPod(i, s.Nodes)) })
+}
+
+// quickClient asks as often as it wants to.
+func quickClient(c *cluster.Cluster) (kubernetes.Interface, error) {
+	cfg, err := c.RESTConfig()
+	if err != nil {
+		return nil, err
+	}
+	cfg.QPS = -1
+	cfg.ContentType = "application/vnd.kubernetes.protobuf"
+	return kubernetes.NewForConfig(cfg)
 }
 
 func parallel(ctx context.Context, n int, do func(context.Context, int) error) error {

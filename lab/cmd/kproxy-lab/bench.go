@@ -22,6 +22,9 @@ func benchCommand(app *kingpin.Application, lab *string) (string, func() error) 
 	nodes := cmd.Flag("nodes", "Nodes to pretend, each with a kube-proxy pod; 0 measures the node role alone.").Default("5000").Int()
 	pods := cmd.Flag("pods", "Other pods to pretend.").Default("10000").Int()
 	skipIdle := cmd.Flag("skip-idle", "Leave out what the node role takes while nothing happens.").Bool()
+	skipProbes := cmd.Flag("skip-probes", "Leave out what probes take.").Bool()
+	services := cmd.Flag("services", "Services of ten endpoints to make for the rule audit; 0 leaves it out.").Default("10000").Int()
+	mode := cmd.Flag("mode", "kube-proxy's mode.").Default("nftables").Enum("nftables", "iptables")
 	return cmd.FullCommand(), func() error {
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
@@ -30,9 +33,22 @@ func benchCommand(app *kingpin.Application, lab *string) (string, func() error) 
 			return err
 		}
 		return bench.Run(ctx, bench.Config{
-			Config: cluster.Config{Dir: *lab, Bin: bin, Mode: "nftables"},
-			Root:   *root, Scale: bench.Scale{Nodes: *nodes, Pods: *pods}, SkipIdle: *skipIdle,
+			Config: cluster.Config{Dir: *lab, Bin: bin, Mode: *mode},
+			Root:   *root, Scale: bench.Scale{Nodes: *nodes, Pods: *pods}, SkipIdle: *skipIdle, SkipProbes: *skipProbes, Services: *services,
 		}, os.Stdout, progress())
+	}
+}
+
+// fillCommand is for who wants to look at a large cluster for longer than the benchmark does.
+func fillCommand(app *kingpin.Application, lab *string) (string, func() error) {
+	cmd := app.Command("fill", "Make Services of ten endpoints each, which nobody answers at.")
+	services := cmd.Flag("services", "How many.").Default("10000").Int()
+	return cmd.FullCommand(), func() error {
+		c, err := cluster.Open(*lab)
+		if err != nil {
+			return err
+		}
+		return progress().Step("make Services", func() error { return bench.Fill(context.Background(), c, *services) })
 	}
 }
 
