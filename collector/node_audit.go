@@ -37,6 +37,10 @@ type ruleAudit struct {
 	n       *Node
 	contact *contact
 	told    *rulesTold
+	// config, served and says are what kube-proxy says of itself.
+	config func() (cfg *nodeAuditConfig, lacks string)
+	served func(rules.Family) bool
+	says   func(ctx context.Context, mode string, f rules.Family, now bool) audit.Sync
 	// wholes and parts are what looks at all Services and at what changed may take.
 	wholes, parts *allowance
 	// families are judged each for itself, from one goroutine.
@@ -128,6 +132,7 @@ func (l *allowance) wait(now time.Time) time.Duration {
 
 func newRuleAudit(n *Node) *ruleAudit {
 	a := &ruleAudit{n: n, contact: &contact{reader: "audit", what: "the rules", logger: n.cfg.Logger}, told: newRulesTold(), wholes: newAllowance(wholeShare), parts: newAllowance(partShare), families: map[rules.Family]*familyAudit{}}
+	a.config, a.served, a.says = n.auditConfig, a.serves, a.sync
 	a.seen.lacks = "a first look at the rules"
 	return a
 }
@@ -215,7 +220,7 @@ func (a *ruleAudit) note(s auditSeen) {
 // look compares what changed since the last one.
 func (a *ruleAudit) look(ctx context.Context, l *looked) error {
 	began := time.Now()
-	cfg, lacks := a.n.auditConfig()
+	cfg, lacks := a.config()
 	if lacks != "" {
 		a.families = map[rules.Family]*familyAudit{} // what was seen before is another question
 		a.note(auditSeen{lacks: lacks})
@@ -231,7 +236,7 @@ func (a *ruleAudit) look(ctx context.Context, l *looked) error {
 		return err
 	}
 	for _, f := range []rules.Family{rules.IPv4, rules.IPv6} {
-		if !a.serves(f) {
+		if !a.served(f) {
 			delete(a.families, f)
 			continue
 		}
@@ -296,7 +301,7 @@ func (a *ruleAudit) lookFamily(ctx context.Context, reader *rules.Reader, one *f
 	if err != nil {
 		return err
 	}
-	one.result = one.judge.Look(&result, p.extent, seen.at, time.Now(), a.n.desired.auditChanged, a.sync(ctx, c.Mode, c.Family, len(result.Drifts) > 0))
+	one.result = one.judge.Look(&result, p.extent, seen.at, time.Now(), a.n.desired.auditChanged, a.says(ctx, c.Mode, c.Family, len(result.Drifts) > 0))
 	if p.extent != audit.OfSuspects { // else what changed is still to be looked at
 		one.at, one.generation, one.version, one.addresses, one.told = seen.at, seen.generation, version, c.Addresses, rules.Changes{}
 	}

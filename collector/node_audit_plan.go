@@ -43,7 +43,9 @@ func (a *ruleAudit) plan(one *familyAudit, c *audit.Config, state *audit.State, 
 	}
 	// Meanwhile some say whether all are gone.
 	for _, name := range a.n.desired.ownAndProbed() {
-		services[name] = true
+		if state.Services[name] != nil {
+			services[name] = true
+		}
 	}
 	for name := range state.Services {
 		if len(services) >= auditSample {

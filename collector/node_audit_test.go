@@ -1,0 +1,337 @@
+package collector
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/kproxy-exporter/kproxy-exporter/collector/audit"
+	"github.com/kproxy-exporter/kproxy-exporter/collector/rules"
+)
+
+// auditWorld is a network namespace with rules, and an audit in it.
+type auditWorld struct {
+	t       *testing.T
+	a       *ruleAudit
+	heard   *rules.Listener
+	sync    audit.Sync
+	objects map[string]*wish
+}
+
+// inAuditWorld runs a test on a thread in a network namespace of its own.
+func inAuditWorld(t *testing.T, mode string, do func(*auditWorld)) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("NOT RUN: it needs root for a network namespace; the audit of the kernel's rules was not tested")
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // never unlocked: the thread ends
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			t.Error(err)
+			return
+		}
+		n := &Node{cfg: NodeConfig{Name: "n1", Audit: AuditAll}}
+		n.desired = newDesired(&n.cfg)
+		w := &auditWorld{t: t, a: newRuleAudit(n), objects: map[string]*wish{}}
+		w.sync = audit.Sync{Known: true, Started: time.Now().Add(-time.Hour), Synced: time.Now().Add(-time.Hour), Queued: time.Now().Add(-time.Hour)}
+		w.a.config = func() (*nodeAuditConfig, string) {
+			return &nodeAuditConfig{Config: audit.Config{Mode: mode, Node: "n1"}, detect: "ClusterCIDR", cidrs: []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16")}}, ""
+		}
+		w.a.served = func(f rules.Family) bool { return f == rules.IPv4 }
+		w.a.says = func(context.Context, string, rules.Family, bool) audit.Sync { return w.sync }
+		var err error
+		if w.heard, err = rules.Listen(); err != nil {
+			t.Error(err)
+			return
+		}
+		defer w.heard.Close()
+		do(w)
+	}()
+	<-done
+}
+
+// run gives a program its input; what it changed is heard of.
+func (w *auditWorld) run(text string, program ...string) {
+	w.t.Helper()
+	c := exec.Command(program[0], program[1:]...)
+	c.Stdin = strings.NewReader(text)
+	if out, err := c.CombinedOutput(); err != nil {
+		w.t.Errorf("%v: %v: %s", program, err, out)
+	}
+	if strings.Contains(program[0], "legacy") {
+		return // nobody tells of it
+	}
+	said, _, err := w.heard.Wait()
+	if err != nil {
+		w.t.Error(err)
+	}
+	w.a.told.add(said)
+}
+
+func (w *auditWorld) nft(text string) { w.t.Helper(); w.run(text, "nft", "-f", "-") }
+
+// service is one of the API's: its port 80 leads to an endpoint; none without a port.
+func (w *auditWorld) service(i int, port int32) {
+	d := w.a.n.desired
+	name := fmt.Sprintf("s%d", i)
+	service := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: name}, Spec: corev1.ServiceSpec{ClusterIP: fmt.Sprintf("10.96.0.%d", i), Ports: []corev1.ServicePort{{Protocol: corev1.ProtocolTCP, Port: port}}}}
+	slice := &discoveryv1.EndpointSlice{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: name, Labels: map[string]string{discoveryv1.LabelServiceName: name}}, AddressType: discoveryv1.AddressTypeIPv4,
+		Ports: []discoveryv1.EndpointPort{{Name: new(""), Protocol: new(corev1.ProtocolTCP), Port: new(int32(8080))}}, Endpoints: []discoveryv1.Endpoint{{Addresses: []string{fmt.Sprintf("10.244.9.%d", i)}}},
+	}
+	one, _ := d.convertService(service)
+	two, _ := d.convertSlice(slice)
+	for _, is := range []*wish{&one, &two} {
+		var now *wish
+		if port != 0 {
+			now = is
+		}
+		d.mu.Lock()
+		d.audit.keep(w.objects[is.what], now, false, time.Now())
+		d.mu.Unlock()
+		w.objects[is.what] = now
+	}
+}
+
+// look looks once, as often as it says that something is pending, and returns what
+// differs, by kind, and the extents of all that was spent.
+func (w *auditWorld) look() (drift string, l looked) {
+	w.t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		one, err := w.a.lookSafely(w.t.Context())
+		if err != nil {
+			w.t.Error(err)
+			return "", l
+		}
+		l.whole, l.part, l.owed = l.whole+one.whole, l.part+one.part, one.owed
+		if !one.pending || time.Now().After(deadline) {
+			break
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	s := w.a.snapshot(time.Now())
+	if s.Lacks != "" {
+		return "unknown: " + s.Lacks, l
+	}
+	var out []string
+	for _, k := range audit.Kinds {
+		if n := s.Drift[string(k)]; n > 0 {
+			out = append(out, fmt.Sprintf("%s %d", k, n))
+		}
+	}
+	if len(s.Flushed) > 0 {
+		out = append(out, "flushed")
+	}
+	return strings.Join(out, " "), l
+}
+
+// want wants a drift, found by looks at all Services or by none such.
+func (w *auditWorld) want(what, drift string, whole bool) {
+	w.t.Helper()
+	got, l := w.look()
+	if got != drift || whole != (l.whole > 0) {
+		w.t.Errorf("%s: %q, of all: %t, owed %t; want %q, of all: %t", what, got, l.whole > 0, l.owed, drift, whole)
+	}
+}
+
+func nftTable(services int) string {
+	var out, elements strings.Builder
+	out.WriteString(`add table ip kube-proxy
+add set ip kube-proxy cluster-ips { type ipv4_addr; }
+add map ip kube-proxy service-ips { type ipv4_addr . inet_proto . inet_service : verdict; }
+add map ip kube-proxy no-endpoint-services { type ipv4_addr . inet_proto . inet_service : verdict; }
+add chain ip kube-proxy services
+add chain ip kube-proxy masquerading
+add chain ip kube-proxy cluster-ips-check
+add chain ip kube-proxy mark-for-masquerade
+add rule ip kube-proxy mark-for-masquerade mark set mark or 0x4000
+add rule ip kube-proxy services ip daddr . meta l4proto . th dport vmap @service-ips
+add rule ip kube-proxy masquerading mark and 0x4000 != 0 mark set mark xor 0x4000 masquerade fully-random
+add rule ip kube-proxy cluster-ips-check ip daddr @cluster-ips reject
+add chain ip kube-proxy nat-prerouting { type nat hook prerouting priority dstnat; }
+add chain ip kube-proxy nat-output { type nat hook output priority -100; }
+add chain ip kube-proxy nat-postrouting { type nat hook postrouting priority srcnat; }
+add chain ip kube-proxy filter-forward { type filter hook forward priority -110; }
+add chain ip kube-proxy filter-output { type filter hook output priority -90; }
+add rule ip kube-proxy nat-prerouting jump services
+add rule ip kube-proxy nat-output jump services
+add rule ip kube-proxy nat-postrouting jump masquerading
+add rule ip kube-proxy filter-forward ct state new jump cluster-ips-check
+add rule ip kube-proxy filter-output ct state new jump cluster-ips-check
+`)
+	for i := 1; i <= services; i++ {
+		out.WriteString(nftService(i))
+	}
+	return out.String() + elements.String()
+}
+
+func nftChain(i int) string { return fmt.Sprintf("service-ABCDEFGH-a/s%d/tcp/", i) }
+
+func nftService(i int) string {
+	c := nftChain(i)
+	return fmt.Sprintf(`add chain ip kube-proxy %s
+add rule ip kube-proxy %s ip daddr 10.96.0.%d tcp dport 80 ip saddr != 10.244.0.0/16 jump mark-for-masquerade
+add rule ip kube-proxy %s meta l4proto tcp dnat to 10.244.9.%d:8080
+add element ip kube-proxy service-ips { 10.96.0.%d . tcp . 80 : goto %s }
+add element ip kube-proxy cluster-ips { 10.96.0.%d }
+`, c, c, i, c, i, i, c, i)
+}
+
+// TestRuleAudit is of the kernel's own rules, changed one way after the other.
+func TestRuleAudit(t *testing.T) {
+	inAuditWorld(t, audit.ModeNFTables, func(w *auditWorld) {
+		const services = 120
+		for i := 1; i <= services; i++ {
+			w.service(i, 80)
+		}
+		w.nft(nftTable(services))
+		w.want("the first look", "", true)
+		w.want("nothing changed", "", false)
+		element := "element ip kube-proxy service-ips { 10.96.0.7 . tcp . 80"
+		w.nft("delete " + element + " }\n")
+		w.want("an element was deleted", "missing 1", false)
+		w.nft("add " + element + " : goto " + nftChain(8) + " }\n")
+		w.want("it leads to another Service", "wrong_backend 1", false)
+		w.nft("delete " + element + " }\nadd " + element + " : goto " + nftChain(7) + " }\n")
+		w.want("it is as it was", "", false)
+		w.nft("flush chain ip kube-proxy " + nftChain(9) + "\n")
+		w.want("a chain is empty", "missing 1", false)
+		w.nft("add table ip other\nadd chain ip other x { type filter hook forward priority 0; }\n")
+		w.want("another table came", "missing 1", true)
+		w.nft("add rule ip kube-proxy " + nftChain(9) + " ip daddr 10.96.0.9 tcp dport 80 ip saddr != 10.244.0.0/16 jump mark-for-masquerade\nadd rule ip kube-proxy " + nftChain(9) + " meta l4proto tcp dnat to 10.244.9.9:8080\n")
+		w.want("the chain has its rule", "", false)
+		w.nft("add element ip kube-proxy service-ips { 10.96.0.200 . tcp . 80 : goto " + nftChain(1) + " }\n")
+		w.want("a rule for nobody", "stale 1", false)
+		w.nft("delete element ip kube-proxy service-ips { 10.96.0.200 . tcp . 80 }\n")
+		w.want("it went", "", false)
+
+		w.service(services+1, 80)
+		w.sync.Halted = true // nobody will write it
+		w.want("the API has another Service", "missing 1", false)
+		w.nft(nftService(services + 1))
+		w.want("and so has the kernel", "", false)
+		w.service(services+1, 0)
+		w.want("the API has it no more", "stale 2", false) // its port and its address
+		w.nft("delete element ip kube-proxy service-ips { 10.96.0.121 . tcp . 80 }\ndelete element ip kube-proxy cluster-ips { 10.96.0.121 }\ndelete chain ip kube-proxy " + nftChain(services+1) + "\n")
+		w.want("nor has the kernel", "", false)
+		w.sync.Halted = false
+
+		w.nft("flush chain ip kube-proxy nat-output\n")
+		w.want("the hook of what the node sends", fmt.Sprintf("unlinked %d", services), true)
+		w.nft("add rule ip kube-proxy nat-output jump services\n")
+		w.want("it is back", "", true)
+		w.nft("flush ruleset\n")
+		w.want("all is gone", fmt.Sprintf("missing %d flushed", services), true)
+		w.nft(nftTable(services))
+		w.want("all is back", "", true)
+
+		// All cannot be looked at for hours: some say that they are gone, and it stays owed.
+		w.a.wholes.left = -time.Hour
+		w.nft("flush chain ip kube-proxy nat-output\n")
+		if got, l := w.look(); got != fmt.Sprintf("unlinked %d", auditSample) || l.whole > 0 || !l.owed {
+			t.Errorf("a sample: %q %+v", got, l)
+		}
+		w.nft("add rule ip kube-proxy nat-output jump services\n")
+		if got, l := w.look(); got != "" || l.whole > 0 || !l.owed {
+			t.Errorf("a sample, mended: %q %+v", got, l)
+		}
+		w.a.wholes.left = auditBurst
+		w.want("all can be looked at again", "", true)
+
+		w.a.told.lost()
+		w.nft("delete " + element + " }\n")
+		w.want("messages were lost", "missing 1", true)
+	})
+}
+
+// TestRuleAuditLegacy is of rules that nobody tells of.
+func TestRuleAuditLegacy(t *testing.T) {
+	inAuditWorld(t, audit.ModeIPTables, func(w *auditWorld) {
+		w.service(1, 80)
+		const text = `*nat
+:KUBE-SERVICES - [0:0]
+:KUBE-SVC-A - [0:0]
+:KUBE-MARK-MASQ - [0:0]
+-A PREROUTING -j KUBE-SERVICES
+-A OUTPUT -j KUBE-SERVICES
+-A POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN
+-A POSTROUTING -j MARK --xor-mark 0x4000
+-A POSTROUTING -j MASQUERADE --random-fully
+-A KUBE-MARK-MASQ -j MARK --or-mark 0x4000
+-A KUBE-SERVICES -m tcp -p tcp -d 10.96.0.1 --dport 80 -j KUBE-SVC-A
+-A KUBE-SVC-A ! -s 10.244.0.0/16 -j KUBE-MARK-MASQ
+-A KUBE-SVC-A -m tcp -p tcp -j DNAT --to-destination 10.244.9.1:8080
+COMMIT
+*filter
+-A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+COMMIT
+`
+		w.run(text, "iptables-legacy-restore")
+		w.want("the first look", "", true)
+		w.run("*nat\n-D KUBE-SERVICES -m tcp -p tcp -d 10.96.0.1 --dport 80 -j KUBE-SVC-A\nCOMMIT\n", "iptables-legacy-restore", "--noflush")
+		w.want("a rule went", "missing 1 flushed", true)
+		w.run(text, "iptables-legacy-restore")
+		w.want("it is back", "", true)
+	})
+}
+
+// TestAllowance is what may be spent, and when again.
+func TestAllowance(t *testing.T) {
+	now := time.Now()
+	l := newAllowance(100)
+	l.at = now
+	l.spend(now, auditBurst)
+	if w := l.wait(now); w != 0 {
+		t.Errorf("the burst alone makes it wait %s", w)
+	}
+	l.spend(now, time.Second)
+	if w := l.wait(now.Add(10 * time.Second)); w != 90*time.Second {
+		t.Errorf("it waits %s", w)
+	}
+	l.spend(now.Add(200*time.Second), 0)
+	if l.left != time.Second {
+		t.Errorf("%s are left", l.left)
+	}
+	l.spend(now.Add(time.Hour), 0)
+	if l.left != auditBurst {
+		t.Errorf("%s are saved", l.left)
+	}
+}
+
+// TestRulesTold is what the kernel said, once, and up to a generation.
+func TestRulesTold(t *testing.T) {
+	told := newRulesTold()
+	if c := told.take(t.Context(), rules.IPv4, 7); !c.All {
+		t.Error("before anything was heard all may have changed")
+	}
+	say := func(generation uint32, chain string) {
+		told.add(map[rules.Family]*rules.Changes{rules.IPv4: {Chains: map[string]bool{chain: true}, Generation: generation}, rules.IPv6: {Generation: generation}})
+	}
+	say(8, "a")
+	if c := told.take(t.Context(), rules.IPv4, 8); c.All || !c.Chains["a"] {
+		t.Errorf("%+v", c)
+	}
+	go say(9, "b")
+	if c := told.take(t.Context(), rules.IPv4, 9); c.All || c.Chains["a"] || !c.Chains["b"] {
+		t.Errorf("said a moment later: %+v", c)
+	}
+	if c := told.take(t.Context(), rules.IPv4, 10); !c.All {
+		t.Errorf("nobody says it: %+v", c)
+	}
+	if c := told.take(t.Context(), rules.IPv6, 9); !c.All {
+		t.Error("what was never heard of IPv6 before is lost")
+	}
+}
