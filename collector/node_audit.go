@@ -356,19 +356,36 @@ func (a *ruleAudit) check(reader *rules.Reader, state *audit.State, c *audit.Con
 			one.frame = rs.Frame()
 		}
 	default:
-		rs, err = reader.ReadIPTables(f)
-		if err == nil && !rs.Has("nat", "KUBE-SERVICES") || errors.Is(err, rules.ErrUnsupported) {
-			if old, err2 := rules.ReadLegacy(f); err2 == nil && old.Has("nat", "KUBE-SERVICES") {
-				rs, err, one.polled = old, nil, true
-			} else if err2 != nil {
-				return audit.Result{}, err2
-			}
+		if rs, one.polled, err = readIPTables(reader, f); err != nil {
+			return audit.Result{}, err
 		}
 	}
 	if err != nil {
 		return audit.Result{}, err
 	}
 	return audit.Check(rs, state, c, &p.scope)
+}
+
+// readIPTables reads what iptables wrote: for nf_tables, or if that has nothing of
+// kube-proxy's, as the old one does, which nobody tells of.
+func readIPTables(reader *rules.Reader, f rules.Family) (rs *rules.Ruleset, legacy bool, err error) {
+	const table, chain = "nat", "KUBE-SERVICES"
+	rs, err = reader.ReadIPTables(f)
+	there := false
+	if err == nil {
+		there, err = rs.Has(table, chain)
+	}
+	if there || err != nil && !errors.Is(err, rules.ErrUnsupported) {
+		return rs, false, err
+	}
+	old, err2 := rules.ReadLegacy(f)
+	if err2 != nil {
+		return nil, false, err2
+	}
+	if there, err2 = old.Has(table, chain); err2 != nil || there {
+		return old, true, err2
+	}
+	return rs, false, err
 }
 
 // serves is whether kube-proxy writes rules of an IP family, as far as it says.

@@ -55,7 +55,7 @@ func ReadRuleWorlds(before RuleWorlds) (w RuleWorlds, err error) {
 // readNFTables asks of both IP families.
 func (w *RuleWorlds) readNFTables(r *rules.Reader) error {
 	for _, family := range []rules.Family{rules.IPv4, rules.IPv6} {
-		frame, err := r.ReadFrame(family)
+		frame, err := r.ReadFrame(family, proxyTable, "nat")
 		if err != nil {
 			return err
 		}

@@ -9,13 +9,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Changes are what nf_tables said to have changed in an IP family.
+// Changes are what nf_tables said to have changed in kube-proxy's own table of an IP
+// family.
 type Changes struct {
-	// All is whether anything may have: more was said than there was room for, or
-	// it was of another table than kube-proxy's own, or of that as a whole.
+	// All is whether anything may have: more was said than there was room for, or it
+	// was of the table as a whole.
 	All bool
-	// Chains are those of kube-proxy's own table that came, went or have other
-	// rules, and sets of which a chain's rules are the only users.
+	// Chains are those that came, went or have other rules, and sets of which a
+	// chain's rules are the only users.
 	Chains map[string]bool
 	// Elements are the keys that came or went, by the name of the set or map.
 	Elements map[string]map[string]bool
@@ -93,27 +94,30 @@ func (c *Changes) note(kind uint16, attrs []byte) error {
 		return err
 	}
 	const table = 1 // NFTA_*_TABLE, and NFTA_TABLE_NAME
-	own := text(f[table]) == TablesNFTables[0]
-	switch kind {
-	case unix.NFT_MSG_NEWGEN:
-		if len(f[unix.NFTA_GEN_ID]) < 4 {
-			return malformed("the generation has no number")
-		}
+	switch {
+	case kind == unix.NFT_MSG_NEWGEN && len(f[unix.NFTA_GEN_ID]) < 4:
+		return malformed("the generation has no number")
+	case kind == unix.NFT_MSG_NEWGEN:
 		c.Generation = u32(f[unix.NFTA_GEN_ID])
 		return nil
+	case f[table] == nil:
+		return malformed("a change is of no table")
+	case text(f[table]) != ownTable:
+		return nil
+	}
+	switch kind {
 	case unix.NFT_MSG_NEWCHAIN, unix.NFT_MSG_DELCHAIN:
-		if own && f[unix.NFTA_CHAIN_HOOK] == nil && f[unix.NFTA_CHAIN_NAME] != nil {
+		if f[unix.NFTA_CHAIN_HOOK] == nil && f[unix.NFTA_CHAIN_NAME] != nil {
 			c.chain(text(f[unix.NFTA_CHAIN_NAME]))
 			return nil
 		}
 	case unix.NFT_MSG_NEWRULE, unix.NFT_MSG_DELRULE:
-		if own && f[unix.NFTA_RULE_CHAIN] != nil {
+		if f[unix.NFTA_RULE_CHAIN] != nil {
 			c.chain(text(f[unix.NFTA_RULE_CHAIN]))
 			return nil
 		}
 	case unix.NFT_MSG_NEWSET, unix.NFT_MSG_DELSET:
 		switch name := text(f[unix.NFTA_SET_NAME]); {
-		case !own:
 		case strings.HasPrefix(name, unnamedMap), strings.HasPrefix(name, unnamedSet):
 			return nil // the rule that uses it comes with it
 		case strings.HasPrefix(name, affinity):
@@ -121,7 +125,7 @@ func (c *Changes) note(kind uint16, attrs []byte) error {
 			return nil
 		}
 	case unix.NFT_MSG_NEWSETELEM, unix.NFT_MSG_DELSETELEM:
-		if own && f[unix.NFTA_SET_ELEM_LIST_SET] != nil {
+		if f[unix.NFTA_SET_ELEM_LIST_SET] != nil {
 			return c.elements(text(f[unix.NFTA_SET_ELEM_LIST_SET]), f[unix.NFTA_SET_ELEM_LIST_ELEMENTS])
 		}
 	}

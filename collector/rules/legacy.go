@@ -90,7 +90,7 @@ func getsockopt(fd, level, option int, into []byte) error {
 // namespace. It needs CAP_NET_ADMIN and CAP_NET_RAW.
 func ReadLegacy(f Family) (*Ruleset, error) {
 	rs := newRuleset(f, nil)
-	for _, table := range TablesIPTables {
+	for _, table := range iptablesTables {
 		info, entries, err := LegacyTable(f, table)
 		if err != nil {
 			return nil, err

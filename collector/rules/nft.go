@@ -9,13 +9,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Tables of nf_tables in which kube-proxy's rules are.
-var (
-	// TablesNFTables is of the mode nftables.
-	TablesNFTables = []string{"kube-proxy"}
-	// TablesIPTables are of iptables.
-	TablesIPTables = []string{"filter", "nat"}
-)
+// Tables in which kube-proxy's rules are: its own in mode nftables, those of iptables
+// in the others.
+const ownTable = "kube-proxy"
+
+var iptablesTables = []string{"filter", "nat"}
 
 // Reader reads rules of nf_tables in the network namespace in which it was opened.
 type Reader struct {
@@ -71,7 +69,7 @@ type nftSource struct {
 // of those that have a name. Rules, and elements of other sets, are read when they are
 // asked for.
 func (r *Reader) ReadNFTables(f Family) (*Ruleset, error) {
-	rs, err := r.read(f, TablesNFTables)
+	rs, err := r.read(f)
 	if err != nil {
 		return nil, err
 	}
@@ -81,36 +79,40 @@ func (r *Reader) ReadNFTables(f Family) (*Ruleset, error) {
 			named = append(named, s.Name)
 		}
 	}
-	return rs, rs.LoadSets(TablesNFTables[0], named...)
+	return rs, rs.LoadSets(ownTable, named...)
 }
 
-// ReadIPTables reads which chains iptables on nf_tables has; their rules are
-// read when they are asked for: one dump of all takes the kernel a time that
+// ReadIPTables reads in part what iptables on nf_tables wrote: the rules of a chain
+// are read when they are asked for, as one dump of all takes the kernel a time that
 // grows with the square of their number.
-func (r *Reader) ReadIPTables(f Family) (*Ruleset, error) { return r.read(f, TablesIPTables) }
+func (r *Reader) ReadIPTables(f Family) (*Ruleset, error) {
+	frame, err := r.ReadFrame(f, iptablesTables...)
+	if err != nil {
+		return nil, err
+	}
+	return r.ReadPart(f, frame), nil
+}
 
-// read reads the chains and sets of tables.
-func (r *Reader) read(f Family, tables []string) (*Ruleset, error) {
+// read reads the chains and sets of kube-proxy's own table.
+func (r *Reader) read(f Family) (*Ruleset, error) {
 	rs := newRuleset(f, &nftSource{r, f})
 	if err := r.chains(f, func(c *Chain) {
-		if slices.Contains(tables, c.Table) {
+		if c.Table == ownTable {
 			rs.add(c)
 		}
 	}); err != nil {
 		return nil, err
 	}
-	for _, table := range tables {
-		r.c.ask(f, unix.NFT_MSG_GETSET, unix.NLM_F_DUMP, attribute{kind: unix.NFTA_SET_TABLE, text: table})
-		err := r.c.run(true, func(m message) error {
-			s, err := setOf(m.attrs)
-			if err == nil {
-				rs.sets[key(s.Table, s.Name)] = s
-			}
-			return err
-		})
-		if err != nil && !errors.Is(err, unix.ENOENT) {
-			return nil, fmt.Errorf("list the sets of table %s: %w", table, err)
+	r.c.ask(f, unix.NFT_MSG_GETSET, unix.NLM_F_DUMP, attribute{kind: unix.NFTA_SET_TABLE, text: ownTable})
+	err := r.c.run(true, func(m message) error {
+		s, err := setOf(m.attrs)
+		if err == nil {
+			rs.sets[key(s.Table, s.Name)] = s
 		}
+		return err
+	})
+	if err != nil && !errors.Is(err, unix.ENOENT) {
+		return nil, fmt.Errorf("list the sets of table %s: %w", ownTable, err)
 	}
 	return rs, nil
 }

@@ -23,11 +23,15 @@ func (r *Ruleset) Frame() *Frame {
 	return f
 }
 
-// ReadFrame reads that of the present rules.
-func (r *Reader) ReadFrame(f Family) (*Frame, error) {
+// ReadFrame reads that of the present rules, of some tables; of kube-proxy's own if
+// none is named.
+func (r *Reader) ReadFrame(f Family, tables ...string) (*Frame, error) {
+	if len(tables) == 0 {
+		tables = []string{ownTable}
+	}
 	out := &Frame{}
 	err := r.chains(f, func(c *Chain) {
-		if c.Base() {
+		if c.Base() && slices.Contains(tables, c.Table) {
 			out.bases = append(out.bases, *c)
 		}
 	})
@@ -39,9 +43,9 @@ func (f *Frame) Has(table string) bool {
 	return slices.ContainsFunc(f.bases, func(c Chain) bool { return c.Table == table })
 }
 
-// ReadPart reads nothing yet: chains, sets, and single elements of sets that have a
-// name, are asked for when a packet comes to them. The base chains must still be those
-// of the frame.
+// ReadPart reads nothing yet: rules, sets, and single elements of sets that have a
+// name, are asked for when a packet comes to them. A chain that is not there is as one
+// without rules. The base chains must still be those of the frame.
 func (r *Reader) ReadPart(f Family, frame *Frame) *Ruleset {
 	s := &partSource{nftSource{r, f}}
 	rs := newRuleset(f, s)
@@ -71,14 +75,6 @@ func (s *partSource) one(kind uint16, what string, do func(b []byte) error, attr
 		return false, fmt.Errorf("ask nf_tables for %s: %w", what, err)
 	}
 	return found, nil
-}
-
-func (s *partSource) chain(table, name string) (c *Chain, err error) {
-	_, err = s.one(unix.NFT_MSG_GETCHAIN, "chain "+name, func(b []byte) error {
-		c, err = chainOf(b)
-		return err
-	}, attribute{kind: unix.NFTA_CHAIN_TABLE, text: table}, attribute{kind: unix.NFTA_CHAIN_NAME, text: name})
-	return c, err
 }
 
 func (s *partSource) set(table, name string) (set *Set, err error) {

@@ -168,37 +168,27 @@ func (r *Ruleset) add(c *Chain) {
 	}
 }
 
-// Names are those of the chains of a table.
-func (r *Ruleset) Names(table string) (names []string) {
-	for _, c := range r.chains {
-		if c.Table == table {
-			names = append(names, c.Name)
-		}
-	}
-	return names
+// Has is whether there is such a chain; in a reading in part, one that has rules.
+func (r *Ruleset) Has(table, name string) (bool, error) {
+	c, err := r.Chain(table, name)
+	return c != nil && (r.part == nil || len(c.Rules) > 0), err
 }
 
-// Has is whether there is such a chain.
-func (r *Ruleset) Has(table, name string) bool { return r.chains[key(table, name)] != nil }
-
 // chain is a chain, maybe without its rules; nil if there is none.
-func (r *Ruleset) chain(table, name string) (*Chain, error) {
-	c, known := r.chains[key(table, name)]
-	if known || r.part == nil {
-		return c, nil
-	}
-	c, err := r.part.chain(table, name)
-	if err == nil {
+func (r *Ruleset) chain(table, name string) *Chain {
+	c := r.chains[key(table, name)]
+	if c == nil && r.part != nil {
+		c = &Chain{Table: table, Name: name, Hook: noHook}
 		r.chains[key(table, name)] = c
 	}
-	return c, err
+	return c
 }
 
 // Chain is a chain with its rules; nil if there is none.
 func (r *Ruleset) Chain(table, name string) (*Chain, error) {
-	c, err := r.chain(table, name)
-	if c == nil || c.Rules != nil || err != nil {
-		return c, err
+	c := r.chain(table, name)
+	if c == nil || c.Rules != nil {
+		return c, nil
 	}
 	return c, r.Load(table, name)
 }
@@ -207,9 +197,7 @@ func (r *Ruleset) Chain(table, name string) (*Chain, error) {
 func (r *Ruleset) Load(table string, names ...string) error {
 	var wanted []string
 	for _, n := range names {
-		if c, err := r.chain(table, n); err != nil {
-			return err
-		} else if c != nil && c.Rules == nil && !slices.Contains(wanted, n) {
+		if c := r.chain(table, n); c != nil && c.Rules == nil && !slices.Contains(wanted, n) {
 			wanted = append(wanted, n)
 		}
 	}
@@ -244,6 +232,9 @@ func (r *Ruleset) Forget(of func(chain string) bool, table string, sets ...strin
 			return false
 		}
 		c.Rules, c.index = nil, nil
+		if r.part != nil {
+			delete(r.chains, key(c.Table, c.Name))
+		}
 		return true
 	})
 	for _, n := range sets {

@@ -251,10 +251,7 @@ func (s *state) verdict(v *Verdict) (done bool, err error) {
 		}
 	case Jump, Goto:
 		table := s.frames[s.depth-1].chain.Table
-		c, err := s.m.r.chain(table, v.Chain)
-		if err != nil {
-			return false, err
-		}
+		c := s.m.r.chain(table, v.Chain)
 		if c == nil {
 			return false, fmt.Errorf("%w: chain %s is not there", ErrChanged, v.Chain)
 		}

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -574,7 +575,8 @@ func allFaithful(w *Wire, ways map[rules.Packet][]rules.Outcome) error {
 			err = faithful(w, p, ways)
 		}
 		if err != nil {
-			return fmt.Errorf("the kernel with %+v: %w", p, err)
+			time.Sleep(time.Second) // to tell what passes from what stays
+			return fmt.Errorf("the kernel with %+v: %w; a second later: %w\n%s", p, err, cmp.Or(faithful(w, p, ways), errors.New("as predicted")), w.describe())
 		}
 	}
 	return nil

@@ -308,3 +308,17 @@ func parse(b []byte, sent rules.Packet) (f Fate, number uint32, ok bool) {
 	masqueraded := src != sent.Src || binary.BigEndian.Uint16(t) != sourcePort(number)
 	return Fate{Kind: rules.Accept, To: netip.AddrPortFrom(dst, binary.BigEndian.Uint16(t[2:])), Masqueraded: masqueraded}, number, true
 }
+
+// describe is what a person needs to see why packets fare otherwise than predicted.
+func (w *Wire) describe() string {
+	var out strings.Builder
+	_ = w.Do(func() error {
+		for _, command := range []string{"ip addr", "ip route show table all", "ip -6 route show table all", "nft list table ip kube-proxy", "nft list table ip6 kube-proxy"} {
+			words := strings.Fields(command)
+			text, err := exec.Command(words[0], words[1:]...).CombinedOutput()
+			fmt.Fprintf(&out, "# %s: %v\n%s\n", command, err, text)
+		}
+		return nil
+	})
+	return out.String()
+}
