@@ -1,7 +1,6 @@
 package collector
 
 import (
-	"maps"
 	"reflect"
 	"slices"
 	"time"
@@ -15,11 +14,11 @@ type auditWants struct {
 	services map[string]*audit.Service
 	// slices are those of a Service; a list is never changed, only replaced.
 	slices  map[string][]*audit.Slice
-	changed map[string]auditChange // by Service
-	// gone are Services as they were before they went or changed, the oldest first;
-	// those of versions up to goneUntil were let go of.
-	gone      []auditGone
-	goneUntil int
+	changed map[string]time.Time // by Service; none where nobody knows since when it is so
+	// log are the newest changes of Services, the oldest first; those of versions up
+	// to forgotten are in it no more.
+	log       []auditEntry
+	forgotten int
 	removed   time.Time // when something that was wanted last went
 	zone      string
 	zoned     int // the version since which the zone is this
@@ -29,24 +28,20 @@ type auditWants struct {
 	kick chan struct{}
 }
 
-// auditChange is the last of a Service: the version that it made, and when it came;
-// zero if nobody knows since when it has been so.
-type auditChange struct {
+// auditEntry is a change of what the API wants of a Service.
+type auditEntry struct {
 	version int
-	at      time.Time
+	name    string
+	// was is the Service as it was before; nil if it was not, or is the same.
+	was *audit.Service
 }
 
-type auditGone struct {
-	version int
-	service *audit.Service
-}
-
-// auditMostGone is how many Services are remembered that went or changed.
-const auditMostGone = 1000
+// auditLog is how many changes are remembered one by one.
+const auditLog = 4096
 
 func newAuditWants(node string) *auditWants {
 	return &auditWants{
-		keeper: audit.Keeper{Node: node}, services: map[string]*audit.Service{}, slices: map[string][]*audit.Slice{}, changed: map[string]auditChange{}, kick: make(chan struct{}, 1),
+		keeper: audit.Keeper{Node: node}, services: map[string]*audit.Service{}, slices: map[string][]*audit.Slice{}, changed: map[string]time.Time{}, kick: make(chan struct{}, 1),
 	}
 }
 
@@ -56,16 +51,17 @@ func (a *auditWants) keep(previous, current *wish, listed bool, now time.Time) {
 		current.auditService, current.auditSlice = previous.auditService, previous.auditSlice
 		return // it was listed again, or something else of it changed
 	}
-	names := map[string]bool{}
+	var names []string
+	var was *audit.Service
 	a.version++
 	if previous != nil {
 		if s := previous.auditService; s != nil {
-			names[s.Name] = true
+			names = append(names, s.Name)
 			delete(a.services, s.Name)
-			a.went(s)
+			was, a.claims = s, a.version
 		}
 		if s := previous.auditSlice; s != nil {
-			names[s.Service] = true
+			names = append(names, s.Service)
 			rest := slices.DeleteFunc(slices.Clone(a.slices[s.Service]), func(o *audit.Slice) bool { return o == s })
 			if a.slices[s.Service] = rest; len(rest) == 0 {
 				delete(a.slices, s.Service)
@@ -74,12 +70,12 @@ func (a *auditWants) keep(previous, current *wish, listed bool, now time.Time) {
 	}
 	if current != nil {
 		if s := current.auditService; s != nil {
-			names[s.Name] = true
+			names = append(names, s.Name)
 			a.services[s.Name] = s
 			a.claims = a.version
 		}
 		if s := current.auditSlice; s != nil {
-			names[s.Service] = true
+			names = append(names, s.Service)
 			a.slices[s.Service] = append(slices.Clip(a.slices[s.Service]), s)
 			if current.zone != "" && current.zone != a.zone {
 				a.zone, a.zoned = current.zone, a.version
@@ -93,15 +89,19 @@ func (a *auditWants) keep(previous, current *wish, listed bool, now time.Time) {
 	if previous != nil {
 		a.removed = now
 	}
-	for name := range names {
-		c := auditChange{a.version, a.changed[name].at}
-		if !listed {
-			c.at = now
-		}
-		a.changed[name] = c
-		if a.services[name] == nil && a.slices[name] == nil {
+	for _, name := range slices.Compact(names) {
+		a.log = append(a.log, auditEntry{a.version, name, was})
+		switch {
+		case a.services[name] == nil && a.slices[name] == nil:
 			delete(a.changed, name)
+		case !listed:
+			a.changed[name] = now
 		}
+	}
+	if len(a.log) > auditLog {
+		half := len(a.log) / 2
+		a.forgotten = a.log[half-1].version
+		a.log = slices.Clone(a.log[half:])
 	}
 	select {
 	case a.kick <- struct{}{}:
@@ -109,59 +109,32 @@ func (a *auditWants) keep(previous, current *wish, listed bool, now time.Time) {
 	}
 }
 
-// went notes a Service that went, or was another until now.
-func (a *auditWants) went(s *audit.Service) {
-	a.claims = a.version
-	a.gone = append(a.gone, auditGone{a.version, s})
-	if len(a.gone) > auditMostGone {
-		half := len(a.gone) / 2
-		a.goneUntil = a.gone[half-1].version
-		a.gone = slices.Clone(a.gone[half:])
-	}
-}
-
-// auditSince are the Services of which the API wants something else than at a
-// version, and those that went or changed as they were then; ok is false if it
-// cannot be told any more.
-func (d *desired) auditSince(version int) (names map[string]bool, gone []*audit.Service, ok bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	a := d.audit
-	names = map[string]bool{}
-	if a.version == version {
-		return names, nil, true
-	}
-	if a.goneUntil > version || a.zoned > version {
+// since are the Services of which the API wants something else than at a version, and
+// those that went or changed as they were then; ok is false if it cannot be told any
+// more.
+func (a *auditWants) since(version int) (names map[string]bool, gone []*audit.Service, ok bool) {
+	if a.forgotten > version || a.zoned > version {
 		return nil, nil, false
 	}
-	for name, c := range a.changed {
-		if c.version > version {
-			names[name] = true
+	names = map[string]bool{}
+	for _, e := range slices.Backward(a.log) {
+		if e.version <= version {
+			break
 		}
-	}
-	for _, g := range a.gone {
-		if g.version > version {
-			gone = append(gone, g.service)
+		names[e.name] = true
+		if e.was != nil {
+			gone = append(gone, e.was)
 		}
 	}
 	return names, gone, true
 }
 
-// auditClaims is the version of the Services.
-func (d *desired) auditClaims() int {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.audit.claims
+// state is what the API wants now, for as long as the lock of desired is held.
+func (a *auditWants) state() *audit.State {
+	return &audit.State{Services: a.services, Slices: a.slices}
 }
 
-// auditState is what the API wants now; version grows with each change of it.
-func (d *desired) auditState() (s *audit.State, zone string, version int) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	a := d.audit
-	return &audit.State{Services: maps.Clone(a.services), Slices: maps.Clone(a.slices)}, a.zone, a.version
-}
-
+// auditVersion grows with each change of what the API wants.
 func (d *desired) auditVersion() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -176,7 +149,7 @@ func (d *desired) auditChanged(service string) time.Time {
 	if service == "" {
 		return d.audit.removed
 	}
-	return d.audit.changed[service].at
+	return d.audit.changed[service]
 }
 
 // auditStale is how long the API server may not answer before what it said is
@@ -202,11 +175,9 @@ func (d *desired) away(now time.Time) bool {
 }
 
 // ownAndProbed are the exporter's own Services, default/kubernetes, and those that
-// are probed.
+// are probed; the caller holds the lock.
 func (d *desired) ownAndProbed() []string {
 	names := []string{d.canary, d.responders, "default/kubernetes"}
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	for name, s := range d.services {
 		if probesOf(s, d.probed) != "" && !slices.Contains(names, name) {
 			names = append(names, name)

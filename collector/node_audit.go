@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -282,16 +283,11 @@ func (a *ruleAudit) lookFamily(ctx context.Context, reader *rules.Reader, one *f
 	if c.Mode == audit.ModeNFTables && one.generation != seen.generation {
 		one.told.Add(a.told.take(ctx, c.Family, seen.generation))
 	}
-	state, zone, version := a.n.desired.auditState()
-	c.Zone, c.ZoneKnown = zone, zone != ""
-	p, ok := a.plan(one, c, state, seen)
-	if !ok {
+	p, result, version, cost, err := a.compare(reader, one, c, seen)
+	if p == nil {
 		l.owed = true
 		return nil
 	}
-	before := time.Now()
-	result, err := a.check(reader, state, c, p, one)
-	cost := time.Since(before)
 	if p.extent == audit.OfAll {
 		l.whole += cost
 	} else {
@@ -301,18 +297,50 @@ func (a *ruleAudit) lookFamily(ctx context.Context, reader *rules.Reader, one *f
 	if err != nil {
 		return err
 	}
-	one.result = one.judge.Look(&result, p.extent, seen.at, time.Now(), a.n.desired.auditChanged, a.says(ctx, c.Mode, c.Family, len(result.Drifts) > 0))
+	now := time.Now()
+	// What has just begun to differ is waited for, whatever kube-proxy says.
+	said := a.says(ctx, c.Mode, c.Family, one.judge.Asks(&result, now))
+	one.result = one.judge.Look(&result, p.extent, seen.at, now, a.n.desired.auditChanged, said)
 	if p.extent != audit.OfSuspects { // else what changed is still to be looked at
 		one.at, one.generation, one.version, one.addresses, one.told = seen.at, seen.generation, version, c.Addresses, rules.Changes{}
 	}
 	if p.extent == audit.OfAll {
 		one.whole, one.wholeTook = seen.at, cost
 	}
-	one.services = a.counted(state, c.Family)
 	return nil
 }
 
-// counted is how many Services of an IP family are compared.
+// compare plans a look and makes it; p is nil if it may not be made now. What takes
+// milliseconds is compared with what the API wants while that cannot change, what may
+// take seconds with a copy.
+func (a *ruleAudit) compare(reader *rules.Reader, one *familyAudit, c *audit.Config, seen *auditSeen) (p *plan, result audit.Result, version int, cost time.Duration, err error) {
+	d := a.n.desired
+	d.mu.Lock()
+	held := true
+	defer func() {
+		if held {
+			d.mu.Unlock()
+		}
+	}()
+	version = d.audit.version
+	c.Zone, c.ZoneKnown = d.audit.zone, d.audit.zone != ""
+	is, ok := a.plan(one, c, seen)
+	if !ok {
+		return nil, result, version, 0, nil
+	}
+	state := d.audit.state()
+	if is.extent == audit.OfAll || c.Mode != audit.ModeNFTables {
+		state = &audit.State{Services: maps.Clone(state.Services), Slices: maps.Clone(state.Slices)}
+		d.mu.Unlock()
+		held = false
+	}
+	began := time.Now()
+	result, err = a.check(reader, state, c, is, one)
+	return &is, result, version, time.Since(began), err
+}
+
+// counted is how many Services of an IP family are compared; the caller holds the lock
+// of desired.
 func (a *ruleAudit) counted(state *audit.State, f rules.Family) (n int) {
 	if a.n.cfg.Audit == AuditCanary {
 		for _, name := range a.n.desired.ownAndProbed() {

@@ -17,11 +17,14 @@ type plan struct {
 }
 
 // plan says what to look at: what changed and what differed, if that can be told,
-// else everything; ok is false if that would take more than it may.
-func (a *ruleAudit) plan(one *familyAudit, c *audit.Config, state *audit.State, seen *auditSeen) (p plan, ok bool) {
-	claims := a.n.desired.auditClaims()
-	if one.claims == nil || one.claimedAt != claims {
-		one.claims, one.claimedAt = audit.NewClaims(state.Services, c.Family), claims
+// else everything; ok is false if that would take more than it may. The caller holds
+// the lock of desired.
+func (a *ruleAudit) plan(one *familyAudit, c *audit.Config, seen *auditSeen) (p plan, ok bool) {
+	wants := a.n.desired.audit
+	state := wants.state()
+	if one.claims == nil || one.claimedAt != wants.claims {
+		one.claims, one.claimedAt = audit.NewClaims(state.Services, c.Family), wants.claims
+		one.services = a.counted(state, c.Family)
 	}
 	services, nobodys, attributed := one.judge.Suspects()
 	since := seen.at.Sub(one.whole)
@@ -83,7 +86,7 @@ func (a *ruleAudit) changed(one *familyAudit, c *audit.Config, state *audit.Stat
 	if one.polled || !slices.Equal(one.addresses, c.Addresses) {
 		return nil, nil, false
 	}
-	services, gone, ok := a.n.desired.auditSince(one.version)
+	services, gone, ok := a.n.desired.audit.since(one.version)
 	if !ok {
 		return nil, nil, false
 	}

@@ -62,6 +62,33 @@ type CauseReport struct {
 	Action   string    `json:"action"`
 }
 
+// Add puts what the other role says of a node to what is known of it: all causes of
+// both, the first of them in their common order, and unknown only what neither knows.
+func (n *NodeReport) Add(other NodeReport) {
+	for _, c := range other.Causes {
+		if !slices.ContainsFunc(n.Causes, func(o CauseReport) bool { return o.Cause == c.Cause && o.Detail == c.Detail }) {
+			n.Causes = append(n.Causes, c)
+		}
+	}
+	rank := func(name string) int {
+		i := slices.IndexFunc(cause.All, func(k cause.Cause) bool { return k.Name == name })
+		if i < 0 {
+			return len(cause.All) // a newer exporter's
+		}
+		return i
+	}
+	slices.SortStableFunc(n.Causes, func(a, b CauseReport) int { return rank(a.Cause) - rank(b.Cause) })
+	n.Primary = nil
+	if len(n.Causes) > 0 {
+		n.Primary = &n.Causes[0]
+	}
+	n.Unknown = slices.DeleteFunc(n.Unknown, func(name string) bool { return !slices.Contains(other.Unknown, name) })
+	if n.Healthy == nil || other.Healthy != nil && !*other.Healthy {
+		n.Healthy = other.Healthy
+	}
+	n.Probes = append(n.Probes, other.Probes...)
+}
+
 // Report judges every node now.
 func (c *Cluster) Report() Report {
 	out := Report{Nodes: []NodeReport{}}

@@ -32,6 +32,8 @@ const (
 // diagnoseConfig is what only diagnose needs.
 type diagnoseConfig struct {
 	node, dump, output string
+	// nodeNamespace and nodeSelector say where the node role's pods are.
+	nodeNamespace, nodeSelector string
 }
 
 // diagnose judges once, for a person, and returns the process's exit code.
@@ -41,7 +43,9 @@ func diagnose(ctx context.Context, cfg config, l logs, out, errOut io.Writer) in
 	if cfg.diagnose.dump != "" {
 		report, err = readDump(cfg, errOut)
 	} else {
-		report, err = readLive(ctx, cfg, l, errOut)
+		if report, err = readLive(ctx, cfg, l, errOut); err == nil {
+			askNodes(ctx, cfg, report, errOut)
+		}
 	}
 	if err == nil {
 		report, err = only(report, cfg.diagnose.node)

@@ -403,7 +403,7 @@ type difference struct {
 
 // share is how much of the traffic an endpoint may get more or less than its
 // part, of that part.
-const share = 0.05
+const share = 0.005
 
 // compare is nil if all the ways are right.
 func (k *checker) compare(e expectation, ways []rules.Outcome, s *Service, from *source) *difference {

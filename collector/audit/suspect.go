@@ -104,11 +104,7 @@ func (j *Judge) Look(r *Result, extent Extent, began, now time.Time, changed fun
 	}
 	by := map[string][]Drift{}
 	for _, d := range r.Drifts {
-		name := d.Service
-		if name == "" {
-			name = nobody + d.What
-		}
-		by[name] = append(by[name], d)
+		by[d.suspect()] = append(by[d.suspect()], d)
 	}
 	gone := extent == OfAll && r.Wanted > 0 && r.Sent == 0 && !slices.ContainsFunc(r.Drifts, func(d Drift) bool { return d.Kind != Missing })
 	if gone {
@@ -163,6 +159,23 @@ func (j *Judge) Look(r *Result, extent Extent, began, now time.Time, changed fun
 		j.sent = r.Sent > 0
 	}
 	return out
+}
+
+// suspect is the name of what a drift is of.
+func (d *Drift) suspect() string {
+	if d.Service == "" {
+		return nobody + d.What
+	}
+	return d.Service
+}
+
+// Asks is whether it matters what kube-proxy says of what a look found: something has
+// differed for long enough to be drift.
+func (j *Judge) Asks(r *Result, now time.Time) bool {
+	return slices.ContainsFunc(r.Drifts, func(d Drift) bool {
+		s := j.suspects[d.suspect()]
+		return s != nil && now.Sub(s.since) >= again
+	})
 }
 
 // changedAt is when what the API wants of something last changed; what was before

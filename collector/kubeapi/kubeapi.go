@@ -129,6 +129,16 @@ func (c *Client) Log(ctx context.Context, namespace, pod string, o *corev1.PodLo
 	return c.groups[corev1.SchemeGroupVersion].Get().Namespace(namespace).Resource("pods").Name(pod).SubResource("log").VersionedParams(o, c.parameters).Stream(ctx)
 }
 
+// Page opens what a pod answers at a port to GET, by the API server's proxy: it takes
+// the right to get pods/proxy.
+func (c *Client) Page(ctx context.Context, namespace, pod, port, path string, query map[string]string) (io.ReadCloser, error) {
+	r := c.groups[corev1.SchemeGroupVersion].Get().Namespace(namespace).Resource("pods").Name(pod + ":" + port).SubResource("proxy").Suffix(path)
+	for k, v := range query {
+		r = r.Param(k, v)
+	}
+	return r.Stream(ctx)
+}
+
 // Version is the API server's own.
 func (c *Client) Version(ctx context.Context) (version.Info, error) {
 	var v version.Info

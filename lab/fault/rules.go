@@ -14,7 +14,7 @@ import (
 
 // The Service whose rules are changed, and its endpoints, which nobody is.
 const (
-	auditedService  = "kproxy-lab-audited"
+	AuditedService  = "kproxy-lab-audited"
 	auditedNodePort = 30777
 	auditedFirst    = "10.244.250.1"
 	auditedSecond   = "10.244.250.2"
@@ -71,7 +71,7 @@ func changedRules(name, breaks, verdict, nftables, iptables string, beside ...st
 			}
 			script := iptables
 			if t.cluster.Mode == "nftables" {
-				script = `CHAIN=$(nft list table ip kube-proxy | sed -n 's/.*chain \(service-.*` + auditedService + `.*\) {/\1/p')
+				script = `CHAIN=$(nft list table ip kube-proxy | sed -n 's/.*chain \(service-.*` + AuditedService + `.*\) {/\1/p')
 HANDLE=$(nft -a list chain ip kube-proxy $CHAIN | sed -n 's/.*dnat.*# handle //p')
 ` + nftables
 			}
@@ -86,7 +86,7 @@ HANDLE=$(nft -a list chain ip kube-proxy $CHAIN | sed -n 's/.*dnat.*# handle //p
 // a moment, and returns its address.
 func (t *target) audited(ctx context.Context) (vip string, err error) {
 	s, err := t.client.CoreV1().Services("default").Create(ctx, &corev1.Service{
-		ObjectMeta: metav1.ObjectMeta{Name: auditedService},
+		ObjectMeta: metav1.ObjectMeta{Name: AuditedService},
 		Spec:       corev1.ServiceSpec{Type: corev1.ServiceTypeNodePort, Ports: []corev1.ServicePort{{Name: "http", Port: 80, NodePort: auditedNodePort}}},
 	}, metav1.CreateOptions{})
 	if err != nil {
@@ -123,7 +123,7 @@ func (t *target) audited(ctx context.Context) (vip string, err error) {
 func (t *target) auditedEndpoints(ctx context.Context, addresses ...string) error {
 	protocol, port, name := corev1.ProtocolTCP, int32(8080), "http"
 	e := &discoveryv1.EndpointSlice{
-		ObjectMeta:  metav1.ObjectMeta{Name: auditedService, Labels: map[string]string{discoveryv1.LabelServiceName: auditedService}},
+		ObjectMeta:  metav1.ObjectMeta{Name: AuditedService, Labels: map[string]string{discoveryv1.LabelServiceName: AuditedService}},
 		AddressType: discoveryv1.AddressTypeIPv4, Ports: []discoveryv1.EndpointPort{{Name: &name, Protocol: &protocol, Port: &port}},
 	}
 	for _, a := range addresses {
@@ -139,6 +139,6 @@ func (t *target) auditedEndpoints(ctx context.Context, addresses ...string) erro
 
 // unaudited takes the Service away.
 func (t *target) unaudited(ctx context.Context) error {
-	return errors.Join(gone(t.client.CoreV1().Services("default").Delete(ctx, auditedService, metav1.DeleteOptions{})),
-		gone(t.client.DiscoveryV1().EndpointSlices("default").Delete(ctx, auditedService, metav1.DeleteOptions{})))
+	return errors.Join(gone(t.client.CoreV1().Services("default").Delete(ctx, AuditedService, metav1.DeleteOptions{})),
+		gone(t.client.DiscoveryV1().EndpointSlices("default").Delete(ctx, AuditedService, metav1.DeleteOptions{})))
 }

@@ -136,6 +136,9 @@ func (w *world) tryFor(t *testing.T, f *fault.Fault, e expectation) (named, sile
 	if err != nil {
 		t.Errorf("%v\n%s", err, w.describe(ctx))
 	}
+	if w.named != nil {
+		w.named()
+	}
 	if err := f.Heal(ctx, w.Cluster, node); err != nil {
 		t.Fatal(err)
 	}

@@ -1,8 +1,11 @@
 package matrix
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -27,6 +30,7 @@ func TestNodeMatrix(t *testing.T) {
 				if lab == 0 {
 					t.Run("two at once", func(t *testing.T) { twoAtOnce(t, w) })
 					t.Run("API server away", func(t *testing.T) { awayAPI(t, w) })
+					t.Run("audit of the canary", func(t *testing.T) { auditCanary(t, w) })
 				} else {
 					walkSilent(t, w)
 				}
@@ -49,11 +53,25 @@ func walkNodes(t *testing.T, w *world, lab int) {
 			continue
 		}
 		t.Run(f.Name, func(t *testing.T) {
+			if f.Name == "dnat-changed" {
+				w.named = func() { w.diagnosed(t, "wrong_backend: ") }
+				defer func() { w.named = nil }()
+			}
 			named, silent := w.tryFor(t, f, expectation{f.OnNode, f.BesideOnNode, f.EverywhereOnNode})
 			rows = append(rows, fmt.Sprintf("%-28s %-34s named after %5.1fs, silent after %5.1fs", f.Name, f.OnNode, named.Seconds(), silent.Seconds()))
 		})
 	}
 	t.Logf("%s:\n%s", w.Mode, strings.Join(rows, "\n"))
+}
+
+// diagnosed wants that the command for people shows what only the node role sees.
+func (w *world) diagnosed(t *testing.T, example string) {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), filepath.Join(w.root, "bin/kproxy-exporter"), "diagnose", "--kubeconfig", w.Kubeconfig(), "--ports.interval", "0").CombinedOutput()
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.ExitCode() != 1 || !strings.Contains(string(out), node+": rules_stale / drift") || !strings.Contains(string(out), example) {
+		t.Errorf("diagnose: %v\n%s", err, out)
+	}
 }
 
 // startNodes starts a lab with the node role on each of its two nodes.
@@ -114,6 +132,44 @@ func twoAtOnce(t *testing.T, w *world) {
 	}
 	if _, err := w.await(ctx, healWithin, func(s state) string { return s.notSilent(2) }); err != nil {
 		t.Errorf("healed and not silent: %v\n%s", err, w.describe(ctx))
+	}
+}
+
+// auditCanary lets the node role look at few Services: another's fault is nobody's,
+// and that of one of the few is named.
+func auditCanary(t *testing.T, w *world) {
+	ctx := t.Context()
+	if err := exporter.InstallNode(ctx, w.Cluster, w.root, "--api.interval=3s", "--audit=canary"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.await(ctx, namedWithin, func(s state) string { return s.notSilent(2) }); err != nil {
+		t.Fatalf("%v\n%s", err, w.describe(ctx))
+	}
+	for _, name := range []string{"dnat-changed", "vip-rules-gone"} {
+		f, err := fault.Find(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() {
+			if err := f.Heal(ctx, w.Cluster, node); err != nil {
+				t.Error(err)
+			}
+		}()
+		if err := f.Inject(ctx, w.Cluster, node); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := w.await(ctx, namedWithin, func(s state) string {
+		if s.primary[node] != "rules_stale/drift" {
+			return "it is called " + s.primary[node]
+		}
+		return ""
+	}); err != nil {
+		t.Errorf("%v\n%s", err, w.describe(ctx))
+	}
+	causes, err := get(ctx, "http://"+w.Listen[node]+"/causes?format=json")
+	if err != nil || !strings.Contains(causes, "default/kubernetes missing") || strings.Contains(causes, fault.AuditedService) {
+		t.Errorf("%v\n%s", err, causes)
 	}
 }
 

@@ -28,6 +28,8 @@ type world struct {
 	urls []string
 	// more are expositions of others that are judged too; nil if there are none.
 	more func(context.Context) ([]string, error)
+	// named is done when a fault has its name, before it is healed.
+	named func()
 	// lost is whether the lab did not fall silent after a fault.
 	lost bool
 }
