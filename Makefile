@@ -16,7 +16,7 @@ KUBE_LDFLAGS := -s -w -X k8s.io/component-base/version.gitVersion=$(KUBE_VERSION
 	-X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=37
 export CGO_ENABLED ?= 0
 
-.PHONY: build image mixin mixin-update mixin-record test test-unit test-lab lab-build lab-up lab-down demo bench lint fmt clean
+.PHONY: build image deploy deploy-update mixin mixin-update mixin-record test test-unit test-lab lab-build lab-up lab-down demo bench lint fmt clean
 
 build:
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/kproxy-exporter ./cmd/kproxy-exporter
@@ -29,10 +29,10 @@ image: build tools/bin/image
 	tools/bin/image --output bin/kproxy-exporter.tar --ref kproxy.lab/kproxy-exporter:lab --user 65532:65532 \
 		--entrypoint /kproxy-exporter bin/kproxy-exporter=/kproxy-exporter
 
-test: lint test-unit mixin test-lab
+test: lint test-unit mixin deploy test-lab
 
 test-unit:
-	@test -z "$$(gofmt -l cmd collector lab mixin prober tools | tee /dev/stderr)"
+	@test -z "$$(gofmt -l cmd collector deploy lab mixin prober tools | tee /dev/stderr)"
 	go vet ./... && cd lab && go vet ./...
 	command -v gcc >/dev/null || { apt-get update -q && apt-get install -q -y --no-install-recommends gcc libc6-dev; } # for -race
 	@[ "$$(id -u)" = 0 ] || echo "NOT RUN: without root nothing of collector/rules meets a kernel"
@@ -65,6 +65,17 @@ mixin-record: image lab-build lab/bin/alertmanager .mixin-out/hasty
 lab/bin/alertmanager:
 	tools/prometheus.sh lab/bin
 
+tools/bin/helm: tools/helm/go.mod
+	@echo "building Helm (minutes the first time)"
+	cd tools/helm && go build -o ../bin/helm helm.sh/helm/v4/cmd/helm
+
+# The chart: linted, and rendered with many values; the plain manifests are what it renders.
+deploy: tools/bin/helm
+	cd deploy/tests && go vet . && go test -count=1 .
+
+deploy-update: tools/bin/helm
+	cd deploy/tests && go test -count=1 -run TestManifestsAreRendered . -update
+
 # The mixin for the lab: all its times pass 30 times faster.
 .mixin-out/hasty: $(shell find mixin -name '*sonnet')
 	$(JSONNET) jsonnet -J $(MIXIN) -S -c -m $(CURDIR)/$@ -V haste=30 $(MIXIN)/hasty.jsonnet
@@ -72,7 +83,7 @@ lab/bin/alertmanager:
 
 # The lab's own tests, then the matrix: real faults, real verdicts. One package
 # at a time: the first looks for anything that a lab left on this machine.
-test-lab: image lab-build lab/bin/alertmanager .mixin-out/hasty
+test-lab: image lab-build lab/bin/alertmanager .mixin-out/hasty tools/bin/helm
 	cd lab && go test -count=1 -p 1 -parallel 4 -timeout 80m -v ./... 2>&1 | grep --line-buffered -v '\[no test files\]' | awk -f ../tools/failures.awk
 
 demo: image lab-build lab/bin/alertmanager .mixin-out/hasty

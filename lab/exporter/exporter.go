@@ -25,7 +25,7 @@ const Name = "kproxy-exporter"
 // repository at root, waits until the Deployment is available, and returns the
 // name of its pod and of the pod's node.
 func Install(ctx context.Context, c *cluster.Cluster, root string) (pod, node string, err error) {
-	if err := loadImage(c, root); err != nil {
+	if err := LoadImage(c, root); err != nil {
 		return "", "", err
 	}
 	if err := Apply(ctx, c, root); err != nil {
@@ -49,8 +49,8 @@ func Install(ctx context.Context, c *cluster.Cluster, root string) (pod, node st
 	return pods.Items[0].Name, pods.Items[0].Spec.NodeName, nil
 }
 
-// loadImage loads the exporter's image on every node.
-func loadImage(c *cluster.Cluster, root string) error {
+// LoadImage loads the exporter's image on every node.
+func LoadImage(c *cluster.Cluster, root string) error {
 	image, err := os.ReadFile(filepath.Join(root, "bin/kproxy-exporter.tar"))
 	if err != nil {
 		return fmt.Errorf("%w; run 'make image'", err)
@@ -83,7 +83,7 @@ func Apply(ctx context.Context, c *cluster.Cluster, root string) error {
 // InstallCanary loads the image on every node and applies the cluster role with
 // the canary, which is moved that often.
 func InstallCanary(ctx context.Context, c *cluster.Cluster, root string, every time.Duration) error {
-	if err := loadImage(c, root); err != nil {
+	if err := LoadImage(c, root); err != nil {
 		return err
 	}
 	for _, file := range []string{"deploy/cluster.yaml", "deploy/canary.yaml"} {
@@ -161,7 +161,7 @@ func InstallProbe(ctx context.Context, c *cluster.Cluster, root string, args ...
 }
 
 func installDaemonSet(ctx context.Context, c *cluster.Cluster, root, file, name string, args []string) error {
-	if err := loadImage(c, root); err != nil {
+	if err := LoadImage(c, root); err != nil {
 		return err
 	}
 	manifest, err := os.ReadFile(filepath.Join(root, file))

@@ -113,7 +113,7 @@ func TestPodMonitor(t *testing.T) {
 			continue
 		}
 		roles++
-		name := regexp.MustCompile(`template:\n\s+metadata: \{labels: \{app.kubernetes.io/name: ([\w-]+)\}\}`).FindStringSubmatch(text)
+		name := regexp.MustCompile(`template:\n\s+metadata:\n\s+labels:\n\s+app.kubernetes.io/name: ([\w-]+)\n`).FindStringSubmatch(text)
 		space := regexp.MustCompile(`kind: (?:DaemonSet|Deployment)\nmetadata:\n(?:  .*\n)*?  namespace: ([\w-]+)`).FindStringSubmatch(text)
 		if name == nil || space == nil {
 			t.Errorf("%s: no label %v or namespace %v", path, name, space)

@@ -1,0 +1,82 @@
+{{- define "kpx.fullname" -}}
+{{- if contains .Chart.Name .Release.Name }}{{ .Release.Name | trunc 50 | trimSuffix "-" }}{{ else }}{{ printf "%s-%s" .Release.Name .Chart.Name | trunc 50 | trimSuffix "-" }}{{ end }}
+{{- end }}
+
+{{- define "kpx.nodeNamespace" -}}{{ .Values.node.namespace | default (printf "%s-node" .Release.Namespace) }}{{- end }}
+{{- define "kpx.probeNamespace" -}}{{ .Values.probe.namespace | default (printf "%s-probe" .Release.Namespace) }}{{- end }}
+
+{{- /* Labels of all objects of a role: dict role, root. */ -}}
+{{- define "kpx.labels" -}}
+app.kubernetes.io/name: {{ .role }}
+{{- if not .root.Values.plain }}
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
+{{- end }}
+{{- end }}
+
+{{- define "kpx.podLabels" -}}
+{{- $labels := mergeOverwrite (dict) .values.podLabels (dict "app.kubernetes.io/name" .role) -}}
+{{- if not .root.Values.plain }}{{ $_ := set $labels "app.kubernetes.io/instance" .root.Release.Name }}{{ end -}}
+{{- toYaml $labels }}
+{{- end }}
+
+{{- define "kpx.image" -}}
+{{- $i := .Values.image -}}
+{{- $repository := required "image.repository: where the cluster finds the image of kproxy-exporter" $i.repository -}}
+{{- if $i.digest }}{{ $repository }}@{{ $i.digest }}{{ else }}{{ $repository }}:{{ $i.tag | default .Chart.AppVersion }}{{ end }}
+{{- end }}
+
+{{- define "kpx.container" -}}
+image: {{ include "kpx.image" . }}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+{{- end }}
+
+{{- define "kpx.webArgs" -}}
+{{- if .Values.web.configSecret }}, --web.config.file=/etc/kproxy-exporter/web/web.yml{{ end }}
+{{- end }}
+
+{{- /* Whether it lives, and has read all that it needs. */ -}}
+{{- define "kpx.probes" -}}
+{{- if .Values.web.configSecret -}}
+livenessProbe: {tcpSocket: {port: metrics}}
+readinessProbe: {tcpSocket: {port: metrics}, periodSeconds: 2}
+{{- else -}}
+livenessProbe: {httpGet: {path: /-/healthy, port: metrics}}
+readinessProbe: {httpGet: {path: /-/ready, port: metrics}, periodSeconds: 2}
+{{- end }}
+{{- end }}
+
+{{- /* Where the pod goes: dict values, root. */ -}}
+{{- define "kpx.place" -}}
+{{- with .values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with .root.Values.image.pullSecrets }}
+imagePullSecrets: {{ toYaml . | nindent 0 }}
+{{- end }}
+{{- with .values.nodeSelector }}
+nodeSelector: {{ toYaml . | nindent 2 }}
+{{- end }}
+{{- with .values.tolerations }}
+tolerations: {{ toYaml . | nindent 0 }}
+{{- end }}
+{{- with .values.affinity }}
+affinity: {{ toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{- /* The Services by which the roles find each other, where they are not those that the flags have by default. */ -}}
+{{- define "kpx.serviceArgs" -}}
+{{- $canary := printf "%s/%s-canary" .Release.Namespace (include "kpx.fullname" .) -}}
+{{- $responder := printf "%s/%s-responder" (include "kpx.nodeNamespace" .) (include "kpx.fullname" .) -}}
+{{- if ne $canary "kproxy-exporter/kproxy-exporter-canary" }}, --canary.service={{ $canary }}{{ end }}
+{{- if ne $responder "kproxy-exporter-node/kproxy-exporter-responder" }}, --responder.service={{ $responder }}{{ end }}
+{{- end }}
+
+{{- define "kpx.kubeProxyNamespace" -}}
+{{- if ne .Values.kubeProxy.namespace "kube-system" }}, --kube-proxy.namespace={{ .Values.kubeProxy.namespace }}{{ end }}
+{{- end }}
+
+{{- define "kpx.extraArgs" -}}{{ range . }}, {{ . | quote }}{{ end }}{{- end }}
