@@ -98,6 +98,9 @@ func (c config) wrong(command string) string {
 // shutdownTimeout is how long requests that are being answered may take to end.
 const shutdownTimeout = 5 * time.Second
 
+// headerTimeout is how long a client may take to say what it wants.
+const headerTimeout = 5 * time.Second
+
 // run serves a role until the context ends.
 func run(ctx context.Context, cfg config, l logs, newRole func(config, logs) (role, error)) error {
 	r, err := newRole(cfg, l)
@@ -117,7 +120,10 @@ func run(ctx context.Context, cfg config, l logs, newRole func(config, logs) (ro
 	if cfg.profiles {
 		handler = withProfiles(handler)
 	}
-	server := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute}
+	server := &http.Server{
+		Handler: handler, ReadHeaderTimeout: headerTimeout, ReadTimeout: 30 * time.Second, WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute,
+		MaxHeaderBytes: 64 << 10, ConnState: newConnections(mostConnections).state,
+	}
 
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { r.Run(ctx); return nil })

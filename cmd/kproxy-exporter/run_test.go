@@ -94,11 +94,17 @@ var listening = regexp.MustCompile(`msg="?Listening on"? .*address=(\S+)`)
 
 func startInstance(t *testing.T, kubeconfig string) *instance {
 	t.Helper()
+	return startWith(t, testConfig(kubeconfig, "127.0.0.1:0"), io.Discard)
+}
+
+// startWith also writes what it logs, behind the first line, to log.
+func startWith(t *testing.T, cfg config, log io.Writer) *instance {
+	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
 	i := &instance{stop: stop, done: make(chan error, 1)}
 	lines, w := io.Pipe()
 	go func() {
-		i.done <- run(ctx, testConfig(kubeconfig, "127.0.0.1:0"), newLogs(w, "info", "logfmt"), newClusterRole)
+		i.done <- run(ctx, cfg, newLogs(w, "info", "logfmt"), newClusterRole)
 		w.Close()
 	}()
 	scanner := bufio.NewScanner(lines)
@@ -107,7 +113,7 @@ func startInstance(t *testing.T, kubeconfig string) *instance {
 			i.url = "http://" + m[1]
 		}
 	}
-	go io.Copy(io.Discard, lines)
+	go io.Copy(log, lines)
 	if i.url == "" {
 		t.Fatalf("it ended before it listened: %v", <-i.done)
 	}
