@@ -16,7 +16,7 @@ KUBE_LDFLAGS := -s -w -X k8s.io/component-base/version.gitVersion=$(KUBE_VERSION
 	-X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=37
 export CGO_ENABLED ?= 0
 
-.PHONY: build image deploy deploy-update mixin mixin-update mixin-record test test-unit test-lab lab-build lab-up lab-down demo bench lint fmt clean
+.PHONY: build image deploy deploy-update docs-update mixin mixin-update mixin-record test test-unit test-lab lab-build lab-up lab-down demo bench lint fmt clean
 
 build:
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/kproxy-exporter ./cmd/kproxy-exporter
@@ -72,6 +72,10 @@ tools/bin/helm: tools/helm/go.mod
 # The chart: linted, and rendered with many values; the plain manifests are what it renders.
 deploy: tools/bin/helm
 	cd deploy/tests && go vet . && go test -count=1 .
+
+# docs/configuration.md and docs/metrics.md, from the flags and the metrics.
+docs-update:
+	go test -count=1 -run Reference ./cmd/kproxy-exporter ./collector -update
 
 deploy-update: tools/bin/helm
 	cd deploy/tests && go test -count=1 -run TestManifestsAreRendered . -update
