@@ -16,7 +16,7 @@ KUBE_LDFLAGS := -s -w -X k8s.io/component-base/version.gitVersion=$(KUBE_VERSION
 	-X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=37
 export CGO_ENABLED ?= 0
 
-.PHONY: build image deploy deploy-update docs-update mixin mixin-update mixin-record test test-unit test-lab lab-build lab-up lab-down demo bench lint fmt clean
+.PHONY: build image deploy deploy-update docs-update release release-check mixin mixin-update mixin-record test test-unit test-lab lab-build lab-up lab-down demo bench lint fmt clean
 
 build:
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/kproxy-exporter ./cmd/kproxy-exporter
@@ -79,6 +79,22 @@ docs-update:
 
 deploy-update: tools/bin/helm
 	cd deploy/tests && go test -count=1 -run TestManifestsAreRendered . -update
+
+tools/bin/cyclonedx-gomod: tools/sbom/go.mod
+	cd tools/sbom && go build -o ../bin/cyclonedx-gomod github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod
+
+# What people download: programs and images for two architectures, with checksums.
+release: tools/bin/image tools/bin/cyclonedx-gomod
+	tools/release.sh $(VERSION) $(REVISION) dist
+	cat dist/sha256sums.txt
+
+# Builds it again elsewhere, with nothing that was built before, and compares.
+release-check: release
+	rm -rf .release-check && git worktree prune && git worktree add --detach .release-check
+	mkdir -p .release-check/tools/bin && cp tools/bin/image tools/bin/cyclonedx-gomod .release-check/tools/bin/
+	GOCACHE=$(CURDIR)/.release-check/cache .release-check/tools/release.sh $(VERSION) $(REVISION) .release-check/dist
+	diff dist/sha256sums.txt .release-check/dist/sha256sums.txt && echo "the same bytes"
+	chmod -R u+w .release-check && git worktree remove --force .release-check
 
 # The mixin for the lab: all its times pass 30 times faster.
 .mixin-out/hasty: $(shell find mixin -name '*sonnet')
