@@ -89,8 +89,20 @@ func (a *auditWants) keep(previous, current *wish, listed bool, now time.Time) {
 	if previous != nil {
 		a.removed = now
 	}
+	if was != nil && was.External() { // what was behind it may come to light
+		for name, o := range a.services {
+			if o.External() && o.Meets(was) {
+				names = append(names, name)
+			}
+		}
+	}
+	slices.Sort(names)
 	for _, name := range slices.Compact(names) {
-		a.log = append(a.log, auditEntry{a.version, name, was})
+		e := auditEntry{version: a.version, name: name}
+		if was != nil && was.Name == name {
+			e.was = was
+		}
+		a.log = append(a.log, e)
 		switch {
 		case a.services[name] == nil && a.slices[name] == nil:
 			delete(a.changed, name)

@@ -222,8 +222,7 @@ func (a *ruleAudit) note(s auditSeen) {
 func (a *ruleAudit) look(ctx context.Context, l *looked) error {
 	began := time.Now()
 	cfg, lacks := a.config()
-	if lacks != "" {
-		a.families = map[rules.Family]*familyAudit{} // what was seen before is another question
+	if lacks != "" { // what was seen before still counts when it is known again
 		a.note(auditSeen{lacks: lacks})
 		return nil
 	}
@@ -252,9 +251,11 @@ func (a *ruleAudit) look(ctx context.Context, l *looked) error {
 		}
 		err := a.lookFamily(ctx, reader, one, &c.Config, &seen, l)
 		switch {
-		case errors.Is(err, rules.ErrChanged):
-			l.pending = true // it is being written
-			continue
+		case errors.Is(err, rules.ErrChanged): // while they were read; what was seen before stands
+			l.pending = true
+			if one.at.IsZero() {
+				seen.lacks = "rules that stand while they are read"
+			}
 		case err != nil:
 			return err
 		}

@@ -30,8 +30,9 @@ func (a *ruleAudit) plan(one *familyAudit, c *audit.Config, seen *auditSeen) (p 
 	since := seen.at.Sub(one.whole)
 	first := one.generation == 0
 	afford := first || a.wholes.wait(time.Now()) == 0 || !attributed && one.result.Pending && since > 10*one.wholeTook
-	if !first && attributed && !(afford && since > auditWhole) {
-		if some, nobody, ok := a.changed(one, c, state, seen.generation); ok && len(some) <= max(len(state.Services)/4, 100) {
+	few := len(state.Services) <= auditFew
+	if !first && attributed && !few && !(afford && since > auditWhole) {
+		if some, nobody, ok := a.changed(one, c, state, seen.generation); ok && len(some) <= len(state.Services)/4 {
 			for name := range services {
 				some[name] = true
 			}
@@ -59,8 +60,12 @@ func (a *ruleAudit) plan(one *familyAudit, c *audit.Config, seen *auditSeen) (p 
 	return a.within(plan{extent: audit.OfSuspects, scope: audit.Scope{Services: services, Nobody: nobodys, Claims: one.claims}, owed: true}), true
 }
 
-// auditSample is how many Services are looked at while all cannot be.
-const auditSample = 50
+const (
+	// auditFew are so few Services that all are always looked at.
+	auditFew = 100
+	// auditSample is how many are looked at while all cannot be.
+	auditSample = 50
+)
 
 // within leaves only the exporter's own Services, and those that are probed, where
 // nothing else is to be compared.

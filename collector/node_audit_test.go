@@ -3,10 +3,12 @@ package collector
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -193,7 +195,7 @@ add element ip kube-proxy cluster-ips { 10.96.0.%d }
 // TestRuleAudit is of the kernel's own rules, changed one way after the other.
 func TestRuleAudit(t *testing.T) {
 	inAuditWorld(t, audit.ModeNFTables, func(w *auditWorld) {
-		const services = 120
+		const services = 120 // more than auditFew
 		for i := 1; i <= services; i++ {
 			w.service(i, 80)
 		}
@@ -286,6 +288,126 @@ COMMIT
 		w.run(text, "iptables-legacy-restore")
 		w.want("it is back", "", true)
 	})
+}
+
+// TestRuleAuditForeign is of rules that others wrote beside kube-proxy's: they are not
+// its drift, whatever they do.
+func TestRuleAuditForeign(t *testing.T) {
+	const kube = `*nat
+:KUBE-SERVICES - [0:0]
+:KUBE-SVC-A - [0:0]
+:KUBE-MARK-MASQ - [0:0]
+:KUBE-POSTROUTING - [0:0]
+-A PREROUTING -j KUBE-SERVICES
+-A OUTPUT -j KUBE-SERVICES
+-A POSTROUTING -j KUBE-POSTROUTING
+-A KUBE-POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN
+-A KUBE-POSTROUTING -j MARK --xor-mark 0x4000
+-A KUBE-POSTROUTING -j MASQUERADE --random-fully
+-A KUBE-MARK-MASQ -j MARK --or-mark 0x4000
+-A KUBE-SERVICES -m tcp -p tcp -d 10.96.0.1 --dport 80 -j KUBE-SVC-A
+-A KUBE-SVC-A ! -s 10.244.0.0/16 -j KUBE-MARK-MASQ
+-A KUBE-SVC-A -m tcp -p tcp -j DNAT --to-destination 10.244.9.1:8080
+COMMIT
+*filter
+:KUBE-FORWARD - [0:0]
+-A FORWARD -j KUBE-FORWARD
+-A KUBE-FORWARD -m conntrack --ctstate INVALID -j DROP
+-A KUBE-FORWARD -m mark --mark 0x4000/0x4000 -j ACCEPT
+-A KUBE-FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+COMMIT
+`
+	for name, foreign := range map[string][]string{
+		"a network plugin's masquerading":                  {"*nat\n:FLANNEL-POSTRTG - [0:0]\n-A POSTROUTING -j FLANNEL-POSTRTG\n-A FLANNEL-POSTRTG -m mark --mark 0x4000/0x4000 -j RETURN\n-A FLANNEL-POSTRTG -s 10.244.0.0/16 -j MASQUERADE --random-fully\nCOMMIT\n"},
+		"a policy, and exceptions that are not understood": {"*filter\n:FORWARD DROP [0:0]\n-A FORWARD -o eth0 -j ACCEPT\nCOMMIT\n"},
+		"a firewall of the host":                           {"*filter\n:INPUT DROP [0:0]\n-A INPUT -s 10.0.0.0/8 -j ACCEPT\n-I OUTPUT -d 10.96.0.0/16 -m limit --limit 1/s -j REJECT\n-A FORWARD -s 192.0.2.0/24 -j DROP\nCOMMIT\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inAuditWorld(t, audit.ModeIPTables, func(w *auditWorld) {
+				w.t = t
+				w.service(1, 80)
+				w.run(kube, "iptables-nft-restore")
+				w.want("kube-proxy's own rules", "", true)
+				for _, text := range foreign {
+					w.run(text, "iptables-nft-restore", "--noflush")
+				}
+				w.want("others' too", "", true)
+				w.run("*nat\n-D KUBE-SVC-A -m tcp -p tcp -j DNAT --to-destination 10.244.9.1:8080\nCOMMIT\n", "iptables-nft-restore", "--noflush")
+				w.want("and one of kube-proxy's went", "missing 1 flushed", true)
+			})
+		})
+	}
+	inAuditWorld(t, audit.ModeIPTables, func(w *auditWorld) {
+		w.service(1, 80)
+		w.run(kube, "iptables-nft-restore")
+		w.nft("add rule ip filter FORWARD ip saddr . tcp dport { 10.0.0.0/8 . 1-100 } accept\n")
+		w.want("a set of ranges of several fields", "", true)
+	})
+	inAuditWorld(t, audit.ModeNFTables, func(w *auditWorld) {
+		w.service(1, 80)
+		w.nft(nftTable(1))
+		w.want("rules", "", true)
+		w.nft("add table ip kube-proxy { flags dormant; }\n")
+		w.want("switched off", "unlinked 1", true)
+		w.nft("add table ip kube-proxy { }\n")
+		w.want("switched on", "", true)
+	})
+}
+
+// TestAuditWants is what is kept of what the API wants, by version.
+func TestAuditWants(t *testing.T) {
+	a := newAuditWants("n1")
+	now := time.Now()
+	service := func(name, external string) *wish {
+		s := &audit.Service{Name: name, ClusterIPs: []netip.Addr{netip.MustParseAddr("10.96.0.1")}, Ports: []audit.Port{{Protocol: audit.TCP, Port: 80}}}
+		if external != "" {
+			s.ExternalIPs = []netip.Addr{netip.MustParseAddr(external)}
+		}
+		return &wish{auditService: s}
+	}
+	slice := func(name string) *wish { return &wish{auditSlice: &audit.Slice{Service: name}} }
+	one, two, three := service("a/one", "198.51.100.7"), service("a/two", "198.51.100.7"), service("a/three", "")
+	var moved *wish
+	before := 0
+	for _, step := range []struct {
+		what              string
+		previous, current *wish
+		names             []string
+		gone              int
+	}{
+		{"one comes", nil, one, []string{"a/one"}, 0}, {"another", nil, two, []string{"a/two"}, 0}, {"a third", nil, three, []string{"a/three"}, 0},
+		{"an EndpointSlice of one", nil, slice("a/one"), []string{"a/one"}, 0},
+		{"it is listed again", one, service("a/one", "198.51.100.7"), nil, 0},
+		{"something that nobody proxies", nil, &wish{}, nil, 0},
+		{"one goes, and another is at its address", one, nil, []string{"a/one", "a/two"}, 1},
+		{"the third changes", three, service("a/three", "203.0.113.9"), []string{"a/three"}, 1},
+	} {
+		a.keep(step.previous, step.current, false, now)
+		names, gone, ok := a.since(before)
+		if got := slices.Sorted(maps.Keys(names)); !ok || !slices.Equal(got, step.names) || len(gone) != step.gone {
+			t.Errorf("%s: %v %v %t, want %v", step.what, got, gone, ok, step.names)
+		}
+		before = a.version
+	}
+	moved = slice("a/two")
+	a.keep(nil, moved, true, now)
+	a.keep(moved, slice("a/three"), false, now)
+	if names, _, _ := a.since(before); !names["a/two"] || !names["a/three"] {
+		t.Errorf("an EndpointSlice went from one Service to another: %v", names)
+	}
+	if a.changed["a/one"].IsZero() || a.slices["a/two"] != nil {
+		t.Errorf("%v %v", a.changed, a.slices)
+	}
+	before = a.version
+	for i := range auditLog + 1 {
+		a.keep(nil, slice(fmt.Sprint("b/", i)), false, now)
+	}
+	if _, _, ok := a.since(before); ok {
+		t.Error("it remembers what it let go of")
+	}
+	if names, _, ok := a.since(a.version - 10); !ok || len(names) != 10 {
+		t.Errorf("the newest ten are %v", names)
+	}
 }
 
 // TestAllowance is what may be spent, and when again.

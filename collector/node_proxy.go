@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -58,8 +59,15 @@ func bound(written string, otherwise netip.AddrPort) netip.AddrPort {
 }
 
 // readProcess looks for the process, and at the file that configures it.
+// errOwnProcesses is for a container that sees no processes but its own: that kube-proxy
+// is not among them means nothing.
+var errOwnProcesses = errors.New("only the exporter's own processes can be seen: the pod lacks hostPID")
+
 func (n *Node) readProcess(context.Context) error {
 	p, err := local.FindKubeProxy(n.cfg.ProcPath)
+	if err == nil && p == nil && os.Getpid() == 1 {
+		err = errOwnProcesses
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if err != nil {

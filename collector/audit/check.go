@@ -163,6 +163,7 @@ func newChecker(rs *rules.Ruleset, state *State, c *Config, claims *Claims) *che
 		k.local[a] = true
 	}
 	k.m = rules.NewMachine(rs, rules.Host{Local: func(a netip.Addr) bool { return k.local[a] || a.IsLoopback() }})
+	k.m.OwnOnly = true // what others drop, or let through, is not kube-proxy's
 	k.at, k.not = c.nodePorts()
 	k.table, k.root = "kube-proxy", "services"
 	if c.Mode == ModeIPTables {
@@ -363,6 +364,8 @@ func (k *checker) checkDestination(s *Service, d reached) error {
 			continue
 		case right, worst == nil:
 			continue
+		case obscure(ways):
+			return errObscure
 		}
 		if worst.kind == Missing {
 			if unlinked, err := k.unlinked(p, claims, &from); err != nil {
@@ -374,6 +377,14 @@ func (k *checker) checkDestination(s *Service, d reached) error {
 		k.note(s.Name, worst.kind, fmt.Sprintf("%s %s/%s from %s: %s", worst.by, d.to, protocolName(d.proto), from.name, worst.what))
 	}
 	return nil
+}
+
+// errObscure is for rules of kube-proxy's that are not understood, and that may be why
+// something seems to differ.
+var errObscure = fmt.Errorf("%w: a rule of kube-proxy's is of a kind that is not known", rules.ErrMalformed)
+
+func obscure(ways []rules.Outcome) bool {
+	return slices.ContainsFunc(ways, func(o rules.Outcome) bool { return o.OwnOpaque })
 }
 
 // note keeps one difference of each kind of a Service.
@@ -510,6 +521,9 @@ func (k *checker) compareMasquerade(e expectation, ways []rules.Outcome, from *s
 			hairpin[o.To] = true
 		}
 		if e.masquerade == nil || k.local[o.To.Addr()] || o.Masqueraded == *e.masquerade || !o.To.IsValid() {
+			continue
+		}
+		if !*e.masquerade && o.ByOther {
 			continue
 		}
 		if *e.masquerade {

@@ -80,6 +80,23 @@ func (s *Service) Addressees(f rules.Family) (out []rules.Addressee) {
 	return out
 }
 
+// External is whether a Service is reached by more than its ClusterIPs: others may be
+// at the same addresses and ports.
+func (s *Service) External() bool {
+	return len(s.ExternalIPs)+len(s.LoadBalancerIPs) > 0 || slices.ContainsFunc(s.Ports, func(p Port) bool { return p.NodePort != 0 })
+}
+
+// Meets is whether two Services want the same address and port.
+func (s *Service) Meets(o *Service) bool {
+	for _, f := range []rules.Family{rules.IPv4, rules.IPv6} {
+		mine := s.Addressees(f)
+		if slices.ContainsFunc(o.Addressees(f), func(a rules.Addressee) bool { return a.Port != 0 && slices.Contains(mine, a) }) {
+			return true
+		}
+	}
+	return false
+}
+
 // Serves is whether a Service is of an IP family.
 func (s *Service) Serves(f rules.Family) bool { return len(ofFamily(s.ClusterIPs, f)) > 0 }
 

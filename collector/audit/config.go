@@ -121,10 +121,14 @@ func (c *Config) nodePorts() (at, not []netip.Addr) {
 			}
 		case "all":
 			prefixes = append(prefixes, netip.PrefixFrom(netip.IPv4Unspecified(), 0), netip.PrefixFrom(netip.IPv6Unspecified(), 0))
+		case "localhost":
+			prefixes = append(prefixes, netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128"))
 		default:
-			if p, err := netip.ParsePrefix(text); err == nil {
-				prefixes = append(prefixes, p)
+			p, err := netip.ParsePrefix(text)
+			if err != nil {
+				return nil, nil // a word of a newer kube-proxy
 			}
+			prefixes = append(prefixes, p)
 		}
 	}
 	prefixes = slices.DeleteFunc(prefixes, func(p netip.Prefix) bool { return p.Addr().Is6() != (c.Family == rules.IPv6) })

@@ -117,6 +117,9 @@ func (k *checker) checkNobody(s *Service, to destination) error {
 		if d == nil {
 			continue
 		}
+		if obscure(ways) {
+			return errObscure
+		}
 		if d.kind == Missing {
 			what, err := k.unlinked(p, nil, &from)
 			if err != nil {
@@ -246,6 +249,7 @@ func (k *checker) forwarding() error {
 		return nil
 	}
 	to := netip.AddrPortFrom(elsewhere[k.c.Family], 80)
+	k.m.OwnOnly = false // the policy is another's
 	ways, err := k.m.Run(rules.Packet{Proto: TCP, Src: k.sources[0].Src, Iif: k.sources[0].Iif, Dst: to, State: rules.StateEstablished})
 	if err != nil {
 		return err

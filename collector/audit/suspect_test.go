@@ -37,6 +37,8 @@ func TestJudge(t *testing.T) {
 	wrote.Synced = at(1500 * time.Millisecond)
 	silent, young := old, old
 	silent.Known, young.Started = false, at(1500*time.Millisecond)
+	awayOld, awayWrote, awayYoung := old, wrote, young
+	awayOld.Away, awayWrote.Away, awayYoung.Away = true, true, true
 	for name, tc := range map[string]struct {
 		changed time.Duration // when the API last changed what it wants; never if it is 0
 		looks   []look
@@ -55,6 +57,16 @@ func TestJudge(t *testing.T) {
 		"kube-proxy wrote rules meanwhile, and may know more": {0, []look{
 			{time.Second, right, old, "", OfAll}, {2 * time.Second, wrong, wrote, "pending", OfAll},
 			{6 * time.Second, wrong, wrote, "pending", OfAll}, {2*time.Second + told, wrong, wrote, "drift", OfAll},
+		}},
+		"kube-proxy wrote rules while the API server did not answer us": {0, []look{
+			{time.Second, right, old, "", OfAll}, {2 * time.Second, wrong, awayWrote, "pending", OfAll}, {time.Minute, wrong, awayWrote, "pending", OfAll},
+			{time.Minute + time.Second, wrong, wrote, "pending", OfAll}, {time.Minute + 10*time.Second, wrong, wrote, "pending", OfAll}, {time.Minute + 20*time.Second, right, wrote, "", OfAll},
+		}},
+		"a new kube-proxy wrote them then": {0, []look{
+			{time.Second, right, old, "", OfAll}, {2 * time.Second, wrong, awayYoung, "pending", OfAll}, {time.Minute, wrong, awayYoung, "pending", OfAll},
+		}},
+		"somebody else changed them then": {0, []look{
+			{time.Second, right, old, "", OfAll}, {2 * time.Second, wrong, awayOld, "pending", OfAll}, {2*time.Second + again, wrong, awayOld, "drift", OfAll},
 		}},
 		"another kube-proxy begins": {0, []look{
 			{time.Second, right, old, "", OfAll}, {2 * time.Second, gone, young, "pending", OfAll}, {10 * time.Second, gone, young, "pending", OfAll}, {2*time.Second + restart, gone, young, "flushed", OfAll},

@@ -120,9 +120,12 @@ func (r *Reader) read(f Family) (*Ruleset, error) {
 // chains lists the chains of all tables of an IP family.
 func (r *Reader) chains(f Family, do func(*Chain)) error {
 	r.c.ask(f, unix.NFT_MSG_GETCHAIN, unix.NLM_F_DUMP)
+	var all []*Chain
 	err := r.c.run(true, func(m message) error {
 		c, err := chainOf(m.attrs)
-		if err == nil {
+		if err == nil && c.Base() {
+			all = append(all, c)
+		} else if err == nil {
 			do(c)
 		}
 		return err
@@ -130,7 +133,32 @@ func (r *Reader) chains(f Family, do func(*Chain)) error {
 	if err != nil {
 		return fmt.Errorf("list the chains of nf_tables: %w", unsupported(err))
 	}
-	return nil
+	dormant, err := r.dormant(f)
+	for _, c := range all {
+		if dormant[c.Table] { // packets do not meet it
+			c.Hook = noHook
+		}
+		do(c)
+	}
+	return err
+}
+
+// dormant are the tables that are switched off.
+func (r *Reader) dormant(f Family) (map[string]bool, error) {
+	const flagDormant = 1 // NFT_TABLE_F_DORMANT
+	out := map[string]bool{}
+	r.c.ask(f, unix.NFT_MSG_GETTABLE, unix.NLM_F_DUMP)
+	err := r.c.run(true, func(m message) error {
+		d, err := fieldsOf(m.attrs)
+		if err == nil && u32(d[unix.NFTA_TABLE_FLAGS])&flagDormant != 0 {
+			out[text(d[unix.NFTA_TABLE_NAME])] = true
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list the tables of nf_tables: %w", err)
+	}
+	return out, nil
 }
 
 func unsupported(err error) error {
@@ -257,7 +285,8 @@ func (s *Set) addElements(b []byte) error {
 			return err
 		}
 		if d[keyEnd] != nil {
-			return malformed("an element of set " + s.Name + " is a range of several fields")
+			s.opaque = true // a range of several fields
+			return nil
 		}
 		if len(k) < s.KeyLen {
 			return malformed("an element of set " + s.Name + " has a short key")

@@ -41,6 +41,8 @@ type Outcome struct {
 	// Masqueraded says that its source was replaced, Hairpin that it would be if
 	// it came from the endpoint itself; such packets may also be told by From.
 	Masqueraded, Hairpin bool
+	// ByOther says that it was somebody else's rule that replaced it.
+	ByOther bool
 	// Weight is how much of the packets of that source go this way, 0 to 1.
 	Weight float64
 	// Known is the list by which the source is remembered, for how long in ms;
@@ -49,8 +51,8 @@ type Outcome struct {
 	KnownFor uint64
 	Records  string
 	// Opaque says that a rule was met that is not understood and that might have
-	// matched; it was taken not to.
-	Opaque bool
+	// matched; it was taken not to. OwnOpaque says that it is one of kube-proxy's.
+	Opaque, OwnOpaque bool
 }
 
 // header makes the parts of a packet that rules load from it.

@@ -88,6 +88,7 @@ type Set struct {
 	// that there are of those that were asked for.
 	single *partSource
 	absent map[string]bool
+	opaque bool // it has elements that are not understood
 }
 
 // Element is one of a Set.
@@ -324,7 +325,7 @@ func (r *Rule) Addressee() (a Addressee, ok bool) {
 	for i := range r.Ops {
 		switch o := &r.Ops[i]; {
 		case o.negated:
-		case o.kind == opDst && len(o.data) > 4, o.kind == opDst && len(o.data) == 4 && o.whole:
+		case o.kind == opDst && (len(o.data) == 16 || len(o.data) == 4 && o.whole):
 			a.Dst = string(o.data)
 		case o.kind == opProto:
 			a.Proto = uint8(o.x)

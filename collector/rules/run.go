@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -20,6 +21,8 @@ type Machine struct {
 	free   []*state
 	steps  int
 	out    []Outcome
+	// OwnOnly lets a packet go on that others than kube-proxy would drop or refuse.
+	OwnOnly bool
 }
 
 // NewMachine makes one.
@@ -192,7 +195,7 @@ func (s *state) nextRule() (done bool, err error) {
 		case !f.all && f.next < len(f.some):
 			s.rule = &f.chain.Rules[f.some[f.next]]
 		default:
-			if s.depth--; s.depth == 0 && f.chain.Drops {
+			if s.depth--; s.depth == 0 && s.drops(f.chain) {
 				s.out.Kind = Drop
 				return true, nil
 			}
@@ -245,7 +248,7 @@ func (s *state) verdict(v *Verdict) (done bool, err error) {
 	case Continue:
 	case Return:
 		c := s.frames[s.depth-1].chain
-		if s.depth--; s.depth == 0 && c.Drops {
+		if s.depth--; s.depth == 0 && s.drops(c) {
 			s.out.Kind = Drop
 			return true, nil
 		}
@@ -264,13 +267,42 @@ func (s *state) verdict(v *Verdict) (done bool, err error) {
 	case Accept: // ends the walk over this base chain
 		s.depth = 0
 	case Drop, Reject, None:
+		if s.m.OwnOnly && !s.own() {
+			return false, nil
+		}
 		s.out.Kind = v.Kind
 		if v.Kind == None {
-			s.out.Kind, s.out.Opaque = Drop, true
+			s.out.Kind = Drop
+			s.obscure()
 		}
 		return true, nil
 	}
 	return false, nil
+}
+
+// own is whether the packet is in a chain of kube-proxy's.
+func (s *state) own() bool {
+	for i := range s.frames[:s.depth] {
+		if c := s.frames[i].chain; c.Table == ownTable || strings.HasPrefix(c.Name, "KUBE-") {
+			return true
+		}
+	}
+	return false
+}
+
+// drops is whether a packet that comes to a base chain's end is dropped.
+func (s *state) drops(c *Chain) bool { return c.Drops && (c.Table == ownTable || !s.m.OwnOnly) }
+
+// obscure notes that a rule is not understood, and is taken not to match.
+func (s *state) obscure() {
+	s.out.Opaque = true
+	s.out.OwnOpaque = s.out.OwnOpaque || s.own()
+}
+
+// masquerade replaces the source.
+func (s *state) masquerade() *Verdict {
+	s.out.Masqueraded, s.out.ByOther = true, !s.own()
+	return accept
 }
 
 var (
@@ -326,21 +358,19 @@ func (s *state) step(o *op) (matched bool, v *Verdict, err error) {
 		return true, nil, nil
 	case opNat:
 		if o.x != unix.NFT_NAT_DNAT {
-			s.out.Masqueraded = true
-			return true, accept, nil
+			return true, s.masquerade(), nil
 		}
 		a, _ := netip.AddrFromSlice(s.regs[o.sreg:][:s.m.r.Family.AddrLen()])
 		return true, s.dnat(a, binary.BigEndian.Uint16(s.regs[o.dreg:])), nil
 	case opMasquerade:
-		s.out.Masqueraded = true
-		return true, accept, nil
+		return true, s.masquerade(), nil
 	case opReject:
 		return true, reject, nil
 	case opDynset:
 		s.out.Records = o.name
 		return true, nil, nil
 	}
-	s.out.Opaque = true
+	s.obscure()
 	return false, nil, nil
 }
 
@@ -385,7 +415,7 @@ func (s *state) load(o *op) bool {
 		from = nil
 	}
 	if uint64(o.y)+uint64(o.n) > uint64(len(from)) {
-		s.out.Opaque = true
+		s.obscure()
 		return false
 	}
 	copy(s.regs[o.dreg:], from[o.y:][:o.n])
@@ -418,7 +448,7 @@ func (s *state) meta(o *op) bool {
 		copy(s.regs[o.dreg:][:unix.IFNAMSIZ], s.p.Iif)
 		return s.p.Iif != ""
 	}
-	s.out.Opaque = true
+	s.obscure()
 	return false
 }
 
@@ -434,7 +464,7 @@ func (s *state) ct(o *op) bool {
 		}
 		return s.store(o, n)
 	}
-	s.out.Opaque = true
+	s.obscure()
 	return false
 }
 
@@ -447,7 +477,7 @@ func (s *state) fib(o *op) bool {
 		a = s.p.Src
 	}
 	if o.y != addrType || o.x&^(saddr|daddr) != 0 {
-		s.out.Opaque = true
+		s.obscure()
 		return false
 	}
 	if s.local(a) {
@@ -477,6 +507,9 @@ func (s *state) lookup(o *op) (matched bool, v *Verdict, err error) {
 		return false, nil, fmt.Errorf("%w: set %s is not there", ErrChanged, o.name)
 	case int(o.sreg)+set.KeyLen > registers:
 		return false, nil, malformed("set " + o.name + " has a key longer than the registers")
+	case set.opaque:
+		s.obscure()
+		return false, nil, nil
 	case set.Dynamic:
 		return s.remembers(o.name, set.Timeout) != o.negated, nil, nil
 	}

@@ -48,7 +48,7 @@ func (s *state) xstep(o *op) (matched bool, v *Verdict, err error) {
 		}
 		return true, s.dnat(to, uint16(o.x)), nil
 	}
-	s.out.Opaque = true
+	s.obscure()
 	return false, nil, nil
 }
 
@@ -103,7 +103,7 @@ func (s *state) recent(o *op) bool {
 	case recentCheck, recentUpdate:
 		return s.remembers(o.name, uint64(o.y)*1000) != o.negated
 	}
-	s.out.Opaque = true
+	s.obscure()
 	return false
 }
 

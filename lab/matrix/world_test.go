@@ -270,6 +270,7 @@ func (w *world) describe(ctx context.Context) string {
 	for _, args := range [][]string{
 		{"get", "pods,nodes,daemonsets", "-A", "-o", "wide"},
 		{"-n", "kube-system", "get", "events", "--sort-by=.lastTimestamp"},
+		{"get", "endpointslices", "-A", "-o", `go-template={{range .items}}{{.metadata.namespace}}/{{.metadata.name}} {{.metadata.resourceVersion}} {{range .endpoints}}{{.addresses}}{{.conditions}} {{end}}{{"\n"}}{{end}}`},
 	} {
 		text, err := w.Kubectl(ctx, "", args...)
 		lines := strings.Split(strings.TrimSpace(text), "\n")
