@@ -51,37 +51,9 @@ func (a *auditWants) keep(previous, current *wish, listed bool, now time.Time) {
 		current.auditService, current.auditSlice = previous.auditService, previous.auditSlice
 		return // it was listed again, or something else of it changed
 	}
-	var names []string
-	var was *audit.Service
 	a.version++
-	if previous != nil {
-		if s := previous.auditService; s != nil {
-			names = append(names, s.Name)
-			delete(a.services, s.Name)
-			was, a.claims = s, a.version
-		}
-		if s := previous.auditSlice; s != nil {
-			names = append(names, s.Service)
-			rest := slices.DeleteFunc(slices.Clone(a.slices[s.Service]), func(o *audit.Slice) bool { return o == s })
-			if a.slices[s.Service] = rest; len(rest) == 0 {
-				delete(a.slices, s.Service)
-			}
-		}
-	}
-	if current != nil {
-		if s := current.auditService; s != nil {
-			names = append(names, s.Name)
-			a.services[s.Name] = s
-			a.claims = a.version
-		}
-		if s := current.auditSlice; s != nil {
-			names = append(names, s.Service)
-			a.slices[s.Service] = append(slices.Clip(a.slices[s.Service]), s)
-			if current.zone != "" && current.zone != a.zone {
-				a.zone, a.zoned = current.zone, a.version
-			}
-		}
-	}
+	names, was := a.drop(previous)
+	names = append(names, a.add(current)...)
 	if len(names) == 0 {
 		a.version--
 		return
@@ -119,6 +91,47 @@ func (a *auditWants) keep(previous, current *wish, listed bool, now time.Time) {
 	case a.kick <- struct{}{}:
 	default:
 	}
+}
+
+// drop lets go of what an object wanted, and says of which Service that was and, if it
+// was the Service itself, what it was.
+func (a *auditWants) drop(w *wish) (names []string, was *audit.Service) {
+	if w == nil {
+		return nil, nil
+	}
+	if s := w.auditService; s != nil {
+		names = append(names, s.Name)
+		delete(a.services, s.Name)
+		was, a.claims = s, a.version
+	}
+	if s := w.auditSlice; s != nil {
+		names = append(names, s.Service)
+		rest := slices.DeleteFunc(slices.Clone(a.slices[s.Service]), func(o *audit.Slice) bool { return o == s })
+		if a.slices[s.Service] = rest; len(rest) == 0 {
+			delete(a.slices, s.Service)
+		}
+	}
+	return names, was
+}
+
+// add keeps what an object wants, and says of which Service that is.
+func (a *auditWants) add(w *wish) (names []string) {
+	if w == nil {
+		return nil
+	}
+	if s := w.auditService; s != nil {
+		names = append(names, s.Name)
+		a.services[s.Name] = s
+		a.claims = a.version
+	}
+	if s := w.auditSlice; s != nil {
+		names = append(names, s.Service)
+		a.slices[s.Service] = append(slices.Clip(a.slices[s.Service]), s)
+		if w.zone != "" && w.zone != a.zone {
+			a.zone, a.zoned = w.zone, a.version
+		}
+	}
+	return names
 }
 
 // since are the Services of which the API wants something else than at a version, and

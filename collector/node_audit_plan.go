@@ -31,7 +31,7 @@ func (a *ruleAudit) plan(one *familyAudit, c *audit.Config, seen *auditSeen) (p 
 	first := one.generation == 0
 	afford := first || a.wholes.wait(time.Now()) == 0 || !attributed && one.result.Pending && since > 10*one.wholeTook
 	few := len(state.Services) <= auditFew
-	if !first && attributed && !few && !(afford && since > auditWhole) {
+	if old := since > auditWhole && afford; !first && attributed && !few && !old {
 		if some, nobody, ok := a.changed(one, c, state, seen.generation); ok && len(some) <= len(state.Services)/4 {
 			for name := range services {
 				some[name] = true
