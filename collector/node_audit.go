@@ -11,6 +11,9 @@ import (
 	"sync"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/version"
+
 	"github.com/kproxy-exporter/kproxy-exporter/collector/audit"
 	"github.com/kproxy-exporter/kproxy-exporter/collector/cause"
 	"github.com/kproxy-exporter/kproxy-exporter/collector/local"
@@ -46,6 +49,9 @@ type ruleAudit struct {
 	wholes, parts *allowance
 	// families are judged each for itself, from one goroutine.
 	families map[rules.Family]*familyAudit
+	// answered is whether the API server did when it was last asked.
+	askedAt  time.Time
+	answered bool
 
 	mu sync.Mutex
 	// mu protects following.
@@ -437,7 +443,7 @@ func (a *ruleAudit) sync(ctx context.Context, mode string, f rules.Family, now b
 	n.mu.Lock()
 	at, metrics, process, gone, alive := n.seen.addresses.metrics, n.seen.metrics, n.seen.process, !n.seen.processAt.IsZero() && n.seen.process == nil, n.seen.processAlive
 	n.mu.Unlock()
-	s := audit.Sync{Away: n.desired.away(time.Now())}
+	s := audit.Sync{Away: n.desired.away(time.Now()) || now && !a.answers(ctx)}
 	s.Halted = process != nil && strings.HasPrefix(process.State, "T")
 	if now && at.IsValid() && !s.Halted {
 		if m, err := n.readMetrics(ctx, at); err == nil {
@@ -459,4 +465,30 @@ func (a *ruleAudit) sync(ctx context.Context, mode string, f rules.Family, now b
 		s.Gone = alive
 	}
 	return s
+}
+
+// answersFor is how long an answer of the API server shows that what it says is heard,
+// answerWithin how long one may take.
+const (
+	answersFor   = 5 * time.Second
+	answerWithin = 2 * time.Second
+)
+
+// answers is whether the API server answers now, on the connection by which it says
+// what it wants: that may be dead in silence, and kube-proxy's not.
+func (a *ruleAudit) answers(ctx context.Context) bool {
+	api, ok := a.n.cfg.API.(interface {
+		Version(context.Context) (version.Info, error)
+	})
+	if !ok {
+		return true
+	}
+	if time.Since(a.askedAt) > answersFor {
+		ctx, cancel := context.WithTimeout(ctx, answerWithin)
+		defer cancel()
+		_, err := api.Version(ctx)
+		var refused apierrors.APIStatus
+		a.askedAt, a.answered = time.Now(), err == nil || errors.As(err, &refused)
+	}
+	return a.answered
 }

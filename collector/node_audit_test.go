@@ -2,6 +2,7 @@ package collector
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -16,7 +17,10 @@ import (
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/version"
 
 	"github.com/kproxy-exporter/kproxy-exporter/collector/audit"
 	"github.com/kproxy-exporter/kproxy-exporter/collector/rules"
@@ -407,6 +411,46 @@ func TestAuditWants(t *testing.T) {
 	}
 	if names, _, ok := a.since(a.version - 10); !ok || len(names) != 10 {
 		t.Errorf("the newest ten are %v", names)
+	}
+}
+
+// pinged is an API server that answers, or does not.
+type pinged struct {
+	Watcher
+	err   error
+	asked int
+}
+
+func (p *pinged) Version(context.Context) (version.Info, error) {
+	p.asked++
+	return version.Info{}, p.err
+}
+
+// TestAuditAnswers is of whether what the API wants is heard.
+func TestAuditAnswers(t *testing.T) {
+	for name, tc := range map[string]struct {
+		err  error
+		want bool
+	}{
+		"it answers": {nil, true}, "it refuses": {apierrors.NewForbidden(schema.GroupResource{}, "", nil), true},
+		"nobody is there": {errors.New("connection refused"), false}, "it is silent": {context.DeadlineExceeded, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := &pinged{err: tc.err}
+			a := &ruleAudit{n: &Node{cfg: NodeConfig{API: p}}}
+			for range 3 {
+				if got := a.answers(t.Context()); got != tc.want {
+					t.Errorf("%t", got)
+				}
+			}
+			a.askedAt = a.askedAt.Add(-answersFor)
+			if a.answers(t.Context()); p.asked != 2 {
+				t.Errorf("it was asked %d times", p.asked)
+			}
+		})
+	}
+	if a := (&ruleAudit{n: &Node{}}); !a.answers(t.Context()) {
+		t.Error("without an API server there is nothing to ask")
 	}
 }
 
