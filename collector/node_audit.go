@@ -228,7 +228,8 @@ func (a *ruleAudit) note(s auditSeen) {
 func (a *ruleAudit) look(ctx context.Context, l *looked) error {
 	began := time.Now()
 	cfg, lacks := a.config()
-	if lacks != "" { // what was seen before still counts when it is known again
+	if lacks != "" { // what was seen before is another question
+		a.families = map[rules.Family]*familyAudit{}
 		a.note(auditSeen{lacks: lacks})
 		return nil
 	}

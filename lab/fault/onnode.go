@@ -128,6 +128,8 @@ var ownFaults = []Fault{
 		Name: "image-without-protocols", Breaks: "the image has no /etc/protocols, and the pod is restarted: each second time no Service has rules, and kube-proxy says that it is well",
 		// Some Services may be written again before it is looked at.
 		OnNode: "rules_stale/flushed", OrOnNode: "rules_stale/drift", BesideOnNode: []string{"vip_unreachable"}, Modes: []string{"nftables"},
+		// After a kube-proxy that was away for long the audit begins anew, and waits for what may be on its way.
+		Within: 3 * time.Minute,
 		inject: editPodSpec(func(s *corev1.PodSpec) {
 			s.Volumes = append(s.Volumes, corev1.Volume{Name: "none", VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: "/dev/null"}}})
 			s.Containers[0].VolumeMounts = append(s.Containers[0].VolumeMounts, corev1.VolumeMount{Name: "none", MountPath: "/etc/protocols"})
