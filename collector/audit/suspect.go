@@ -89,6 +89,11 @@ type Judgement struct {
 // whole is the suspect of which no Service is: that all rules are gone.
 const whole = "\x00all rules"
 
+// apiService is how pods reach the API server. Without its rules it does not answer us,
+// and what the API wants of it, or that it wants anything, changes with the API servers
+// alone: that we hear nothing is then no reason to wait.
+const apiService = "default/kubernetes"
+
 // nobody begins the name of a suspect that is a rule for no Service.
 const nobody = "\x01"
 
@@ -132,7 +137,11 @@ func (j *Judge) Look(r *Result, extent Extent, began, now time.Time, changed fun
 			s.calm, s.drift, s.since = time.Time{}, false, now // it is another question now
 		}
 		s.drifts = drifts
-		s.drift = s.drift || now.Sub(s.since) >= again && s.counts(now, j.away, sync)
+		away, said := j.away, sync
+		if name == whole || name == apiService {
+			away, said.Away = time.Time{}, false
+		}
+		s.drift = s.drift || now.Sub(s.since) >= again && s.counts(now, away, said)
 		if !s.drift {
 			out.Pending = true
 			continue

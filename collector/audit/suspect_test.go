@@ -13,6 +13,7 @@ func TestJudge(t *testing.T) {
 	at := func(d time.Duration) time.Time { return start.Add(d) }
 	right, wrong := &Result{Wanted: 3, Sent: 3}, &Result{Wanted: 3, Sent: 2, Drifts: []Drift{{Service: "a/b", Kind: Missing, What: "x"}}}
 	gone := &Result{Wanted: 3, Drifts: []Drift{{Service: "a/b", Kind: Missing, What: "x"}}}
+	vip := &Result{Wanted: 3, Sent: 2, Drifts: []Drift{{Service: "default/kubernetes", Kind: Missing, What: "x"}}}
 	left := &Result{Wanted: 3, Sent: 3, Drifts: []Drift{{Kind: Stale, What: "x"}}}
 	type look struct {
 		after  time.Duration
@@ -61,6 +62,12 @@ func TestJudge(t *testing.T) {
 		"kube-proxy wrote rules while the API server did not answer us": {0, []look{
 			{time.Second, right, old, "", OfAll}, {2 * time.Second, wrong, awayWrote, "pending", OfAll}, {time.Minute, wrong, awayWrote, "pending", OfAll},
 			{time.Minute + time.Second, wrong, wrote, "pending", OfAll}, {time.Minute + 10*time.Second, wrong, wrote, "pending", OfAll}, {time.Minute + 20*time.Second, right, wrote, "", OfAll},
+		}},
+		"all rules gone, and with them the way to the API server": {0, []look{
+			{time.Second, right, old, "", OfAll}, {2 * time.Second, gone, awayYoung, "pending", OfAll}, {2*time.Second + restart, gone, awayYoung, "flushed", OfAll},
+		}},
+		"the rules of the Service kubernetes gone, and with them the way": {0, []look{
+			{time.Second, right, old, "", OfAll}, {2 * time.Second, vip, awayYoung, "pending", OfAll}, {2*time.Second + restart, vip, awayYoung, "drift", OfAll},
 		}},
 		"a new kube-proxy wrote them then": {0, []look{
 			{time.Second, right, old, "", OfAll}, {2 * time.Second, wrong, awayYoung, "pending", OfAll}, {time.Minute, wrong, awayYoung, "pending", OfAll},
