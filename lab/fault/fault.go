@@ -230,7 +230,7 @@ func editKubeProxyConfig(edit func(string) string) func(context.Context, *target
 // replaceWith changes a file of kube-proxy's ConfigMap and replaces the node's
 // pod by one that has it: a kubelet that is busy mounts what it last heard of.
 func (t *target) replaceWith(ctx context.Context, file string, edit func(string) string) error {
-	if err := t.othersSettled(ctx); err != nil {
+	if err := t.haveRun(ctx, settled, t.node); err != nil {
 		return err
 	}
 	want := ""
@@ -256,9 +256,9 @@ func (t *target) replaceWith(ctx context.Context, file string, edit func(string)
 // settled is for how long a kube-proxy has run that will not begin anew by itself.
 const settled = 20 * time.Second
 
-// othersSettled waits until the other nodes' kube-proxies have run for a while: one
-// that begins now would begin with what is meant for this node alone.
-func (t *target) othersSettled(ctx context.Context) error {
+// haveRun waits until all kube-proxies, but the one of a node, have run for a while: one
+// that begins now would begin with what is meant for that node alone.
+func (t *target) haveRun(ctx context.Context, while time.Duration, but string) error {
 	ctx, cancel := context.WithTimeout(ctx, waitReady)
 	defer cancel()
 	for {
@@ -268,11 +268,11 @@ func (t *target) othersSettled(ctx context.Context) error {
 		}
 		young := ""
 		for _, p := range pods.Items {
-			if p.Spec.NodeName == t.node {
+			if p.Spec.NodeName == but {
 				continue
 			}
 			for _, s := range p.Status.ContainerStatuses {
-				if r := s.State.Running; r != nil && s.RestartCount == 0 && time.Since(r.StartedAt.Time) < settled {
+				if r := s.State.Running; r != nil && s.RestartCount == 0 && time.Since(r.StartedAt.Time) < while {
 					young = p.Name
 				}
 			}
@@ -282,7 +282,7 @@ func (t *target) othersSettled(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%s has not run for %s yet: %w", young, settled, ctx.Err())
+			return fmt.Errorf("%s has not run for %s yet: %w", young, while, ctx.Err())
 		case <-time.After(200 * time.Millisecond):
 		}
 	}

@@ -93,7 +93,15 @@ var clusterChanges = []Change{
 	},
 	{
 		Name: "replaced", Does: "Cilium takes kube-proxy's place, and kube-proxy comes back",
-		Run: func(ctx context.Context, c *cluster.Cluster, _ string) error {
+		Run: func(ctx context.Context, c *cluster.Cluster, node string) error {
+			t, err := newTarget(c, node)
+			if err != nil {
+				return err
+			}
+			// One that an API server refused for a moment, as it began anew, says so for a minute.
+			if err := t.haveRun(ctx, time.Minute, ""); err != nil {
+				return err
+			}
 			if err := c.Apply(ctx, ciliumManifest); err != nil {
 				return err
 			}
