@@ -29,8 +29,8 @@ func TestNodeMatrix(t *testing.T) {
 				walkNodes(t, w, lab)
 				if lab == 0 {
 					t.Run("two at once", func(t *testing.T) { twoAtOnce(t, w) })
-					t.Run("API server away", func(t *testing.T) { awayAPI(t, w) })
 					t.Run("audit of the canary", func(t *testing.T) { auditCanary(t, w) })
+					t.Run("API server away", func(t *testing.T) { awayAPI(t, w) })
 				} else {
 					walkSilent(t, w)
 				}
@@ -145,16 +145,13 @@ func auditCanary(t *testing.T, w *world) {
 	if _, err := w.await(ctx, namedWithin, func(s state) string { return s.notSilent(2) }); err != nil {
 		t.Fatalf("%v\n%s", err, w.describe(ctx))
 	}
+	var faults []*fault.Fault
 	for _, name := range []string{"dnat-changed", "vip-rules-gone"} {
 		f, err := fault.Find(name)
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer func() {
-			if err := f.Heal(ctx, w.Cluster, node); err != nil {
-				t.Error(err)
-			}
-		}()
+		faults = append(faults, f)
 		if err := f.Inject(ctx, w.Cluster, node); err != nil {
 			t.Fatal(err)
 		}
@@ -170,6 +167,14 @@ func auditCanary(t *testing.T, w *world) {
 	causes, err := get(ctx, "http://"+w.Listen[node]+"/causes?format=json")
 	if err != nil || !strings.Contains(causes, "default/kubernetes missing") || strings.Contains(causes, fault.AuditedService) {
 		t.Errorf("%v\n%s", err, causes)
+	}
+	for _, f := range faults {
+		if err := f.Heal(ctx, w.Cluster, node); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := w.await(ctx, healWithin, func(s state) string { return s.notSilent(2) }); err != nil {
+		t.Errorf("healed and not silent: %v\n%s", err, w.describe(ctx))
 	}
 }
 
