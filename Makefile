@@ -92,7 +92,7 @@ release: tools/bin/image tools/bin/cyclonedx-gomod
 release-check: release
 	rm -rf .release-check && git worktree prune && git worktree add --detach .release-check
 	mkdir -p .release-check/tools/bin && cp tools/bin/image tools/bin/cyclonedx-gomod .release-check/tools/bin/
-	GOCACHE=$(CURDIR)/.release-check/cache .release-check/tools/release.sh $(VERSION) $(REVISION) .release-check/dist
+	GOCACHE=$(CURDIR)/.release-check/cache .release-check/tools/release.sh $(VERSION) $(REVISION) dist
 	diff dist/sha256sums.txt .release-check/dist/sha256sums.txt && echo "the same bytes"
 	chmod -R u+w .release-check && git worktree remove --force .release-check
 
