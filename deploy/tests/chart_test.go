@@ -88,9 +88,9 @@ var valueSets = map[string]struct {
 	set          string
 	holds, lacks []string
 }{
-	"the defaults":   {"", []string{"args: [cluster]", "args: [node, --path.rootfs=/host]", "name: kproxy-exporter-node"}, []string{"kind: PodMonitor", "kproxy-exporter-probe", "canary", "volumeMounts: null", "kind: ConfigMap\n"}},
-	"everything":     {everything, []string{"--web.config.file=/etc/kproxy-exporter/web/web.yml", "tcpSocket", "--canary.interval=5m", "kind: PrometheusRule", "grafana_dashboard: \"1\"", "replicas: 2"}, []string{"httpGet"}},
-	"serviceMonitor": {"serviceMonitor.enabled=true,serviceMonitor.labels.release=prom,serviceMonitor.interval=30s", []string{"kind: ServiceMonitor", "release: prom", "interval: 30s", "clusterIP: None", "kproxy-exporter-node-metrics"}, []string{"kproxy-exporter-probe-metrics"}},
+	"the defaults":                     {"", []string{"args: [cluster]", "args: [node, --path.rootfs=/host]", "name: kproxy-exporter-node"}, []string{"kind: PodMonitor", "kproxy-exporter-probe", "canary", "volumeMounts: null", "kind: ConfigMap\n"}},
+	"everything":                       {everything, []string{"--web.config.file=/etc/kproxy-exporter/web/web.yml", "tcpSocket", "--canary.interval=5m", "kind: PrometheusRule", "grafana_dashboard: \"1\"", "replicas: 2"}, []string{"httpGet"}},
+	"serviceMonitor":                   {"serviceMonitor.enabled=true,serviceMonitor.labels.release=prom,serviceMonitor.interval=30s", []string{"kind: ServiceMonitor", "release: prom", "interval: 30s", "clusterIP: None", "kproxy-exporter-node-metrics"}, []string{"kproxy-exporter-probe-metrics"}},
 	"only the cluster role, elsewhere": {"node.enabled=false,kubeProxy.namespace=proxies,kubeProxy.selectors={a=b,c=d}", []string{`"--kube-proxy.selector=a=b", "--kube-proxy.selector=c=d"`, "--kube-proxy.namespace=proxies", "namespace: proxies"}, []string{"hostNetwork", "kube-system", "privileged"}},
 	"a node role that may see little":  {"node.see.kernel=false,node.see.processes=false,node.see.logs=false,node.see.runtime=false", []string{"--audit=off", "drop:"}, []string{"NET_ADMIN", "SYS_PTRACE", "hostPath", "hostPID", "add:"}},
 	"an audit of the canary":           {"node.audit=canary", []string{"--audit=canary", "NET_ADMIN"}, nil},
