@@ -44,7 +44,7 @@ type ruleAudit struct {
 	// config, served and says are what kube-proxy says of itself.
 	config func() (cfg *nodeAuditConfig, lacks string)
 	served func(rules.Family) bool
-	says   func(ctx context.Context, mode string, f rules.Family, now bool) audit.Sync
+	says   func(ctx context.Context, mode string, f rules.Family, asks audit.Asks) audit.Sync
 	// wholes and parts are what looks at all Services and at what changed may take.
 	wholes, parts *allowance
 	// families are judged each for itself, from one goroutine.
@@ -306,7 +306,6 @@ func (a *ruleAudit) lookFamily(ctx context.Context, reader *rules.Reader, one *f
 		return err
 	}
 	now := time.Now()
-	// What has just begun to differ is waited for, whatever kube-proxy says.
 	said := a.says(ctx, c.Mode, c.Family, one.judge.Asks(&result, now))
 	one.result = one.judge.Look(&result, p.extent, seen.at, now, a.n.desired.auditChanged, said)
 	if p.extent != audit.OfSuspects { // else what changed is still to be looked at
@@ -437,16 +436,16 @@ func (a *ruleAudit) serves(f rules.Family) bool {
 	return ok || whole && f.String() == familyOf(a.n.desired.vip)
 }
 
-// sync is what kube-proxy says of an IP family; now asks it, rather than to
-// believe what it said seconds ago.
-func (a *ruleAudit) sync(ctx context.Context, mode string, f rules.Family, now bool) audit.Sync {
+// sync is what kube-proxy says of an IP family: now, if it is asked, else what it said
+// seconds ago.
+func (a *ruleAudit) sync(ctx context.Context, mode string, f rules.Family, asks audit.Asks) audit.Sync {
 	n := a.n
 	n.mu.Lock()
 	at, metrics, process, gone, alive := n.seen.addresses.metrics, n.seen.metrics, n.seen.process, !n.seen.processAt.IsZero() && n.seen.process == nil, n.seen.processAlive
 	n.mu.Unlock()
-	s := audit.Sync{Away: n.desired.away(time.Now()) || now && !a.answers(ctx)}
+	s := audit.Sync{Away: n.desired.away(time.Now()) || asks.API && !a.answers(ctx)}
 	s.Halted = process != nil && strings.HasPrefix(process.State, "T")
-	if now && at.IsValid() && !s.Halted {
+	if asks.Proxy && at.IsValid() && !s.Halted {
 		if m, err := n.readMetrics(ctx, at); err == nil {
 			metrics, s.Known, s.Started = m, true, m.Started
 		}

@@ -57,7 +57,7 @@ func inAuditWorld(t *testing.T, mode string, do func(*auditWorld)) {
 			return &nodeAuditConfig{Config: audit.Config{Mode: mode, Node: "n1"}, detect: "ClusterCIDR", cidrs: []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16")}}, ""
 		}
 		w.a.served = func(f rules.Family) bool { return f == rules.IPv4 }
-		w.a.says = func(context.Context, string, rules.Family, bool) audit.Sync { return w.sync }
+		w.a.says = func(context.Context, string, rules.Family, audit.Asks) audit.Sync { return w.sync }
 		var err error
 		if w.heard, err = rules.Listen(); err != nil {
 			t.Error(err)
@@ -126,7 +126,11 @@ func (w *auditWorld) look() (drift string, l looked) {
 		if !one.pending || time.Now().After(deadline) {
 			break
 		}
-		time.Sleep(50 * time.Millisecond)
+		select {
+		case <-w.t.Context().Done():
+			return "", l
+		case <-time.After(auditLeast): // as it does itself
+		}
 	}
 	s := w.a.snapshot(time.Now())
 	if s.Lacks != "" {

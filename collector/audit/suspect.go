@@ -178,13 +178,23 @@ func (d *Drift) suspect() string {
 	return d.Service
 }
 
-// Asks is whether it matters what kube-proxy says of what a look found: something has
-// differed for long enough to be drift.
-func (j *Judge) Asks(r *Result, now time.Time) bool {
-	return slices.ContainsFunc(r.Drifts, func(d Drift) bool {
-		s := j.suspects[d.suspect()]
-		return s != nil && now.Sub(s.since) >= again
-	})
+// Asks says who is to be asked of what a look found.
+type Asks struct {
+	// Proxy is kube-proxy: something has differed for long enough to be drift. API is
+	// the API server, whether it is heard: for longer than our watch may be behind.
+	Proxy, API bool
+}
+
+// Asks says whose word matters now; what has just begun to differ is waited for,
+// whatever anybody says.
+func (j *Judge) Asks(r *Result, now time.Time) (a Asks) {
+	for i := range r.Drifts {
+		if s := j.suspects[r.Drifts[i].suspect()]; s != nil {
+			age := now.Sub(s.since)
+			a.Proxy, a.API = a.Proxy || age >= again, a.API || age >= told
+		}
+	}
+	return a
 }
 
 // changedAt is when what the API wants of something last changed; what was before

@@ -181,3 +181,23 @@ func TestSuspects(t *testing.T) {
 		})
 	}
 }
+
+// TestAsks is of who is asked, and from when.
+func TestAsks(t *testing.T) {
+	now := time.Now()
+	var j Judge
+	wrong := &Result{Wanted: 2, Sent: 1, Drifts: []Drift{{Service: "a/b", Kind: Stale, What: "x"}}}
+	never := func(string) time.Time { return time.Time{} }
+	if got := j.Asks(wrong, now); got != (Asks{}) {
+		t.Errorf("at once: %+v", got)
+	}
+	j.Look(wrong, OfAll, now, now, never, Sync{})
+	for after, want := range map[time.Duration]Asks{again - 1: {}, again: {Proxy: true}, told - 1: {Proxy: true}, told: {Proxy: true, API: true}} {
+		if got := j.Asks(wrong, now.Add(after)); got != want {
+			t.Errorf("after %s: %+v, want %+v", after, got, want)
+		}
+	}
+	if got := j.Asks(&Result{}, now.Add(time.Hour)); got != (Asks{}) {
+		t.Errorf("of nothing: %+v", got)
+	}
+}
