@@ -1,7 +1,6 @@
 package collector
 
 import (
-	"reflect"
 	"slices"
 	"time"
 
@@ -47,7 +46,7 @@ func newAuditWants(node string) *auditWants {
 
 // keep notes one change; the caller holds the lock of desired.
 func (a *auditWants) keep(previous, current *wish, listed bool, now time.Time) {
-	if previous != nil && current != nil && reflect.DeepEqual(previous.auditService, current.auditService) && reflect.DeepEqual(previous.auditSlice, current.auditSlice) {
+	if previous != nil && current != nil && previous.auditService.Same(current.auditService) && previous.auditSlice.Same(current.auditSlice) {
 		current.auditService, current.auditSlice = previous.auditService, previous.auditSlice
 		return // it was listed again, or something else of it changed
 	}
@@ -168,13 +167,26 @@ func (d *desired) auditVersion() int {
 
 // auditChanged is when what the API wants of a Service last changed; of "", when
 // something that it had wanted last went.
-func (d *desired) auditChanged(service string) time.Time {
+func (d *desired) auditChanged(service string) audit.Change {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if service == "" {
-		return d.audit.removed
+		return audit.Change{Heard: d.audit.removed}
 	}
-	return d.audit.changed[service]
+	c := audit.Change{Heard: d.audit.changed[service]}
+	if s := d.audit.services[service]; s != nil {
+		newest := s.Written
+		for _, one := range d.audit.slices[service] {
+			if one.Written == 0 {
+				return c
+			}
+			newest = max(newest, one.Written)
+		}
+		if s.Written != 0 {
+			c.Written = time.Unix(newest, 0)
+		}
+	}
+	return c
 }
 
 // auditStale is how long the API server may not answer before what it said is

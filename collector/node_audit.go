@@ -242,6 +242,7 @@ func (a *ruleAudit) look(ctx context.Context, l *looked) error {
 	if seen.generation, err = reader.Generation(); err != nil && cfg.Mode != audit.ModeIPVS {
 		return err
 	}
+	unsure := false
 	for _, f := range []rules.Family{rules.IPv4, rules.IPv6} {
 		if !a.served(f) {
 			delete(a.families, f)
@@ -268,6 +269,10 @@ func (a *ruleAudit) look(ctx context.Context, l *looked) error {
 		}
 		l.pending = l.pending || one.result.Pending
 		seen.add(f, one)
+		unsure = unsure || one.result.Unsure
+	}
+	if unsure && seen.result.Since.IsZero() && seen.lacks == "" {
+		seen.lacks = "time: what has differed since the first look may be on its way"
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()

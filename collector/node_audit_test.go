@@ -33,6 +33,9 @@ type auditWorld struct {
 	heard   *rules.Listener
 	sync    audit.Sync
 	objects map[string]*wish
+	listed  bool // that is how what the API wants comes, not as a change
+	// patience is how long what may be on its way is waited for.
+	patience time.Duration
 }
 
 // inAuditWorld runs a test on a thread in a network namespace of its own.
@@ -51,7 +54,7 @@ func inAuditWorld(t *testing.T, mode string, do func(*auditWorld)) {
 		}
 		n := &Node{cfg: NodeConfig{Name: "n1", Audit: AuditAll}}
 		n.desired = newDesired(&n.cfg)
-		w := &auditWorld{t: t, a: newRuleAudit(n), objects: map[string]*wish{}}
+		w := &auditWorld{t: t, a: newRuleAudit(n), objects: map[string]*wish{}, patience: 20 * time.Second}
 		w.sync = audit.Sync{Known: true, Started: time.Now().Add(-time.Hour), Synced: time.Now().Add(-time.Hour), Queued: time.Now().Add(-time.Hour)}
 		w.a.config = func() (*nodeAuditConfig, string) {
 			return &nodeAuditConfig{Config: audit.Config{Mode: mode, Node: "n1"}, detect: "ClusterCIDR", cidrs: []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16")}}, ""
@@ -106,7 +109,7 @@ func (w *auditWorld) service(i int, port int32) {
 			now = is
 		}
 		d.mu.Lock()
-		d.audit.keep(w.objects[is.what], now, false, time.Now())
+		d.audit.keep(w.objects[is.what], now, w.listed, time.Now())
 		d.mu.Unlock()
 		w.objects[is.what] = now
 	}
@@ -116,7 +119,7 @@ func (w *auditWorld) service(i int, port int32) {
 // differs, by kind, and the extents of all that was spent.
 func (w *auditWorld) look() (drift string, l looked) {
 	w.t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); ; {
+	for deadline := time.Now().Add(w.patience); ; {
 		one, err := w.a.lookSafely(w.t.Context())
 		if err != nil {
 			w.t.Error(err)
@@ -154,6 +157,50 @@ func (w *auditWorld) want(what, drift string, whole bool) {
 	got, l := w.look()
 	if got != drift || whole != (l.whole > 0) {
 		w.t.Errorf("%s: %q, of all: %t, owed %t; want %q, of all: %t", what, got, l.whole > 0, l.owed, drift, whole)
+	}
+}
+
+// TestRuleAuditFirstLook is of rules that are missing before anybody looked: unknown
+// until it is clear that kube-proxy cannot be about to write them, which is soon where
+// the API server's own clock says that they have been wanted for long.
+func TestRuleAuditFirstLook(t *testing.T) {
+	for name, tc := range map[string]struct {
+		written time.Duration // ago; by nobody's word if it is 0
+		want    string
+	}{
+		"wanted for long":             {time.Hour, "missing 1"},
+		"just wanted":                 {time.Second, "unknown: time: what has differed since the first look may be on its way"},
+		"nobody says since when":      {0, "unknown: time: what has differed since the first look may be on its way"},
+		"nobody says of its endpoint": {-1, "unknown: time: what has differed since the first look may be on its way"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			inAuditWorld(t, audit.ModeNFTables, func(w *auditWorld) {
+				w.listed, w.patience = true, 7*time.Second
+				w.nft(nftTable(2))
+				w.nft("delete element ip kube-proxy service-ips { 10.96.0.2 . tcp . 80 }")
+				for i := 1; i <= 2; i++ {
+					w.service(i, 80)
+				}
+				wants := w.a.n.desired.audit
+				if tc.written != 0 {
+					at := time.Now().Add(-tc.written).Unix()
+					wants.services["a/s2"].Written = at
+					if tc.written > 0 {
+						wants.slices["a/s2"][0].Written = at
+					}
+				}
+				w.sync.Synced = time.Now()
+				began := time.Now()
+				drift, _ := w.look()
+				if drift != tc.want {
+					t.Errorf("%q, want %q", drift, tc.want)
+				}
+				if took := time.Since(began); took < 5*time.Second {
+					t.Errorf("said after %s", took)
+				}
+			})
+		})
 	}
 }
 

@@ -40,11 +40,23 @@ const (
 	restart = 30 * time.Second
 )
 
+// Change is when what the API wants of a Service last changed.
+type Change struct {
+	// Heard is when that was heard of; zero if it has not been since we listen.
+	Heard time.Time
+	// Written is when the API server wrote it, by its own clock; zero if nobody knows.
+	// What went, and was wanted beside it, is not known by that.
+	Written time.Time
+}
+
 // suspect is something that differed at the last look.
 type suspect struct {
 	// at is when what the API wants of it last changed, as far as is known.
-	at    time.Time
-	since time.Time
+	at time.Time
+	// written is when the API server wrote what is missing, where that was before the
+	// first look; else zero.
+	written time.Time
+	since   time.Time
 	// calm is when the last look before it began: then it did not differ, and what
 	// the API wants has not changed since; zero if that is not so.
 	calm   time.Time
@@ -82,8 +94,9 @@ type Judgement struct {
 	Flushed bool
 	// Since is the oldest of them.
 	Since time.Time
-	// Pending says that something differs and may be on its way.
-	Pending bool
+	// Pending says that something differs and may be on its way; Unsure, that it has
+	// since the first look, so that nobody knows whether it was ever right.
+	Pending, Unsure bool
 }
 
 // whole is the suspect of which no Service is: that all rules are gone.
@@ -98,9 +111,8 @@ const apiService = "default/kubernetes"
 const nobody = "\x01"
 
 // Look judges the result of a look that began at a time. changed says when what the API wants of a Service
-// last changed, zero if it has not since we listen; of "", when something that it
-// had wanted last went.
-func (j *Judge) Look(r *Result, extent Extent, began, now time.Time, changed func(service string) time.Time, sync Sync) Judgement {
+// last changed; of "", when something that it had wanted last went.
+func (j *Judge) Look(r *Result, extent Extent, began, now time.Time, changed func(service string) Change, sync Sync) Judgement {
 	if j.suspects == nil {
 		j.suspects, j.started = map[string]*suspect{}, began
 	}
@@ -113,7 +125,7 @@ func (j *Judge) Look(r *Result, extent Extent, began, now time.Time, changed fun
 	}
 	gone := extent == OfAll && r.Wanted > 0 && r.Sent == 0 && !slices.ContainsFunc(r.Drifts, func(d Drift) bool { return d.Kind != Missing })
 	if gone {
-		by[whole] = []Drift{{Kind: Missing, What: "no packet to any Service is sent where it should be"}}
+		by[whole] = r.Drifts
 	}
 	for name := range j.suspects {
 		if by[name] == nil {
@@ -124,14 +136,15 @@ func (j *Judge) Look(r *Result, extent Extent, began, now time.Time, changed fun
 	for name, drifts := range by {
 		s := j.suspects[name]
 		if s == nil {
-			s = &suspect{since: now, at: j.changedAt(name, changed)}
+			s = &suspect{since: now}
+			s.at, s.written = j.changedAt(name, drifts, changed)
 			if name != whole || j.sent {
 				s.calm = j.look
 			}
 			j.suspects[name] = s
 		}
 		if !strings.HasPrefix(name, nobody) { // which was wanted once or never, but not anew
-			s.at = j.changedAt(name, changed)
+			s.at, s.written = j.changedAt(name, drifts, changed)
 		}
 		if !s.calm.IsZero() && s.at.After(s.calm) {
 			s.calm, s.drift, s.since = time.Time{}, false, now // it is another question now
@@ -143,7 +156,7 @@ func (j *Judge) Look(r *Result, extent Extent, began, now time.Time, changed fun
 		}
 		s.drift = s.drift || now.Sub(s.since) >= again && s.counts(now, away, said)
 		if !s.drift {
-			out.Pending = true
+			out.Pending, out.Unsure = true, out.Unsure || s.calm.IsZero() && s.at.Equal(j.started)
 			continue
 		}
 		if out.Since.IsZero() || s.since.Before(out.Since) {
@@ -198,18 +211,27 @@ func (j *Judge) Asks(r *Result, now time.Time) (a Asks) {
 }
 
 // changedAt is when what the API wants of something last changed; what was before
-// the first look is not known.
-func (j *Judge) changedAt(name string, changed func(string) time.Time) time.Time {
+// the first look is not known, but for when the API server wrote what is missing.
+func (j *Judge) changedAt(name string, drifts []Drift, changed func(string) Change) (at, written time.Time) {
 	switch {
 	case name == whole:
-		return j.started
+		for _, d := range drifts { // the oldest will do: none of them is there
+			if w := changed(d.Service).Written; d.Service != "" && !w.IsZero() && (written.IsZero() || w.Before(written)) {
+				written = w
+			}
+		}
+		return j.started, written
 	case strings.HasPrefix(name, nobody):
 		name = ""
 	}
-	if c := changed(name); c.After(j.started) {
-		return c
+	c := changed(name)
+	switch {
+	case c.Heard.After(j.started):
+		return c.Heard, time.Time{}
+	case slices.ContainsFunc(drifts, func(d Drift) bool { return d.Kind == Missing || d.Kind == Unlinked }):
+		return j.started, c.Written
 	}
-	return j.started
+	return j.started, time.Time{}
 }
 
 // Suspects are the Services, and the addressees of rules that are of none, that
@@ -278,10 +300,20 @@ func (s *suspect) counts(now, away time.Time, k Sync) bool {
 	switch {
 	case dead && !k.Away:
 		return true
+	case s.stood(now, k) && !away.After(s.since):
+		return true
 	case k.Known && k.Synced.After(at.Add(told)):
 		return true // it wrote rules long after it must have heard
 	case k.Known && !k.Queued.Before(at.Add(-told)) && !k.Queued.IsZero():
 		return age >= waiting
 	}
 	return age >= behind
+}
+
+// stood is whether what is missing has long been wanted, by the API server's own clock,
+// and kube-proxy has written rules since. Clocks may differ, so that it has to be
+// missing for as long as a watch that stands may be behind.
+func (s *suspect) stood(now time.Time, k Sync) bool {
+	return !s.written.IsZero() && now.Sub(s.since) >= told && now.Sub(s.written) >= behind &&
+		k.Known && !k.Started.IsZero() && k.Synced.After(k.Started) && k.Synced.After(s.written)
 }

@@ -28,6 +28,8 @@ func TestJudge(t *testing.T) {
 			return "flushed"
 		case len(j.Drifts) > 0:
 			return "drift"
+		case j.Unsure:
+			return "unsure"
 		case j.Pending:
 			return "pending"
 		}
@@ -36,96 +38,122 @@ func TestJudge(t *testing.T) {
 	old := Sync{Queued: at(-time.Hour), Synced: at(-time.Hour), Known: true, Started: at(-2 * time.Hour)}
 	wrote := old
 	wrote.Synced = at(1500 * time.Millisecond)
+	began := old
+	began.Started, began.Synced = at(-30*time.Minute), at(-45*time.Minute)
+	other := &Result{Wanted: 3, Sent: 3, Drifts: []Drift{{Service: "a/b", Kind: WrongBackend, What: "x"}}}
 	silent, young := old, old
 	silent.Known, young.Started = false, at(1500*time.Millisecond)
 	awayOld, awayWrote, awayYoung := old, wrote, young
 	awayOld.Away, awayWrote.Away, awayYoung.Away = true, true, true
 	for name, tc := range map[string]struct {
 		changed time.Duration // when the API last changed what it wants; never if it is 0
+		written time.Time     // when the API server wrote it, by its own clock
 		looks   []look
 	}{
-		"right, then changed behind kube-proxy's back": {0, []look{
+		"right, then changed behind kube-proxy's back": {0, time.Time{}, []look{
 			{time.Second, right, old, "", OfAll}, {2 * time.Second, wrong, old, "pending", OfAll}, {2*time.Second + again, wrong, old, "drift", OfAll}, {3 * time.Second, right, old, "", OfAll},
 		}},
-		"what changed is looked at alone": {0, []look{
+		"what changed is looked at alone": {0, time.Time{}, []look{
 			{time.Second, right, old, "", OfAll}, {2 * time.Second, gone, old, "pending", OfChanged}, {2*time.Second + again, gone, old, "drift", OfChanged}, {3 * time.Second, right, old, "", OfChanged},
 		}},
-		"kube-proxy wrote before what changed was looked at": {0, []look{
+		"kube-proxy wrote before what changed was looked at": {0, time.Time{}, []look{
 			{time.Second, right, old, "", OfAll}, {2 * time.Second, right, old, "", OfChanged}, {3 * time.Second, wrong, wrote, "pending", OfChanged}, {3*time.Second + again, wrong, wrote, "drift", OfChanged},
 		}},
-		"for a moment only": {0, []look{{time.Second, right, old, "", OfAll}, {2 * time.Second, wrong, old, "pending", OfAll}, {3 * time.Second, right, old, "", OfAll}, {4 * time.Second, wrong, old, "pending", OfAll}}},
-		"all rules gone":    {0, []look{{time.Second, right, old, "", OfAll}, {2 * time.Second, gone, old, "pending", OfAll}, {2*time.Second + again, gone, old, "flushed", OfAll}}},
-		"kube-proxy wrote rules meanwhile, and may know more": {0, []look{
+		"for a moment only": {0, time.Time{}, []look{{time.Second, right, old, "", OfAll}, {2 * time.Second, wrong, old, "pending", OfAll}, {3 * time.Second, right, old, "", OfAll}, {4 * time.Second, wrong, old, "pending", OfAll}}},
+		"all rules gone":    {0, time.Time{}, []look{{time.Second, right, old, "", OfAll}, {2 * time.Second, gone, old, "pending", OfAll}, {2*time.Second + again, gone, old, "flushed", OfAll}}},
+		"kube-proxy wrote rules meanwhile, and may know more": {0, time.Time{}, []look{
 			{time.Second, right, old, "", OfAll}, {2 * time.Second, wrong, wrote, "pending", OfAll},
 			{6 * time.Second, wrong, wrote, "pending", OfAll}, {2*time.Second + told, wrong, wrote, "drift", OfAll},
 		}},
-		"kube-proxy wrote rules while the API server did not answer us": {0, []look{
+		"kube-proxy wrote rules while the API server did not answer us": {0, time.Time{}, []look{
 			{time.Second, right, old, "", OfAll}, {2 * time.Second, wrong, awayWrote, "pending", OfAll}, {time.Minute, wrong, awayWrote, "pending", OfAll},
 			{time.Minute + time.Second, wrong, wrote, "pending", OfAll}, {time.Minute + 10*time.Second, wrong, wrote, "pending", OfAll}, {time.Minute + 20*time.Second, right, wrote, "", OfAll},
 		}},
-		"all rules gone, and with them the way to the API server": {0, []look{
+		"all rules gone, and with them the way to the API server": {0, time.Time{}, []look{
 			{time.Second, right, old, "", OfAll}, {2 * time.Second, gone, awayYoung, "pending", OfAll}, {2*time.Second + restart, gone, awayYoung, "flushed", OfAll},
 		}},
-		"the rules of the Service kubernetes gone, and with them the way": {0, []look{
+		"the rules of the Service kubernetes gone, and with them the way": {0, time.Time{}, []look{
 			{time.Second, right, old, "", OfAll}, {2 * time.Second, vip, awayYoung, "pending", OfAll}, {2*time.Second + restart, vip, awayYoung, "drift", OfAll},
 		}},
-		"a new kube-proxy wrote them then": {0, []look{
+		"a new kube-proxy wrote them then": {0, time.Time{}, []look{
 			{time.Second, right, old, "", OfAll}, {2 * time.Second, wrong, awayYoung, "pending", OfAll}, {time.Minute, wrong, awayYoung, "pending", OfAll},
 		}},
-		"somebody else changed them then": {0, []look{
+		"somebody else changed them then": {0, time.Time{}, []look{
 			{time.Second, right, old, "", OfAll}, {2 * time.Second, wrong, awayOld, "pending", OfAll}, {2*time.Second + again, wrong, awayOld, "drift", OfAll},
 		}},
-		"another kube-proxy begins": {0, []look{
+		"another kube-proxy begins": {0, time.Time{}, []look{
 			{time.Second, right, old, "", OfAll}, {2 * time.Second, gone, young, "pending", OfAll}, {10 * time.Second, gone, young, "pending", OfAll}, {2*time.Second + restart, gone, young, "flushed", OfAll},
 		}},
-		"kube-proxy says nothing": {0, []look{
+		"kube-proxy says nothing": {0, time.Time{}, []look{
 			{time.Second, right, old, "", OfAll}, {2 * time.Second, wrong, silent, "pending", OfAll}, {10 * time.Second, wrong, silent, "pending", OfAll}, {2*time.Second + restart, wrong, silent, "drift", OfAll},
 		}},
-		"the API changed it, kube-proxy has not heard": {10 * time.Second, []look{
+		"the API changed it, kube-proxy has not heard": {10 * time.Second, time.Time{}, []look{
 			{time.Second, right, old, "", OfAll}, {11 * time.Second, wrong, old, "pending", OfAll}, {10*time.Second + behind - 1, wrong, old, "pending", OfAll}, {10*time.Second + behind, wrong, old, "drift", OfAll},
 		}},
-		"the API changed it, kube-proxy has heard": {10 * time.Second, []look{
+		"the API changed it, kube-proxy has heard": {10 * time.Second, time.Time{}, []look{
 			{time.Second, right, old, "", OfAll}, {11 * time.Second, wrong, Sync{Known: true, Queued: at(10 * time.Second)}, "pending", OfAll},
 			{10*time.Second + waiting - 1, wrong, Sync{Known: true, Queued: at(10 * time.Second)}, "pending", OfAll}, {10*time.Second + waiting, wrong, Sync{Known: true, Queued: at(10 * time.Second)}, "drift", OfAll},
 		}},
-		"the API changed it, kube-proxy wrote, and not that": {10 * time.Second, []look{
+		"the API changed it, kube-proxy wrote, and not that": {10 * time.Second, time.Time{}, []look{
 			{time.Second, right, old, "", OfAll}, {11 * time.Second, wrong, old, "pending", OfAll}, {16 * time.Second, wrong, Sync{Known: true, Synced: at(14 * time.Second)}, "pending", OfAll}, {17 * time.Second, wrong, Sync{Known: true, Synced: at(10*time.Second + told + 1)}, "drift", OfAll},
 		}},
-		"the API changed it, kube-proxy is stopped": {10 * time.Second, []look{
-			{11 * time.Second, wrong, Sync{Halted: true}, "pending", OfAll}, {12 * time.Second, wrong, Sync{Halted: true}, "drift", OfAll},
+		"the API changed it, kube-proxy is stopped": {10 * time.Second, time.Time{}, []look{
+			{11 * time.Second, wrong, Sync{Halted: true}, "unsure", OfAll}, {12 * time.Second, wrong, Sync{Halted: true}, "drift", OfAll},
 		}},
-		"the API changed it, kube-proxy is gone": {10 * time.Second, []look{
-			{11 * time.Second, wrong, Sync{Gone: at(9 * time.Second)}, "pending", OfAll}, {9*time.Second + restart - 1, wrong, Sync{Gone: at(9 * time.Second)}, "pending", OfAll},
+		"the API changed it, kube-proxy is gone": {10 * time.Second, time.Time{}, []look{
+			{11 * time.Second, wrong, Sync{Gone: at(9 * time.Second)}, "unsure", OfAll}, {9*time.Second + restart - 1, wrong, Sync{Gone: at(9 * time.Second)}, "unsure", OfAll},
 			{9*time.Second + restart, wrong, Sync{Gone: at(9 * time.Second)}, "drift", OfAll},
 		}},
-		"the audit begins anew after the API changed it, and kube-proxy wrote between": {-time.Minute, []look{
-			{0, wrong, old, "pending", OfAll}, {time.Second, wrong, Sync{Known: true, Synced: at(-30 * time.Second)}, "pending", OfAll}, {20 * time.Second, wrong, Sync{Synced: at(15 * time.Second)}, "pending", OfAll},
+		"the audit begins anew after the API changed it, and kube-proxy wrote between": {-time.Minute, time.Time{}, []look{
+			{0, wrong, old, "unsure", OfAll}, {time.Second, wrong, Sync{Known: true, Synced: at(-30 * time.Second)}, "unsure", OfAll}, {20 * time.Second, wrong, Sync{Synced: at(15 * time.Second)}, "unsure", OfAll},
 			{20 * time.Second, wrong, Sync{Known: true, Synced: at(15 * time.Second)}, "drift", OfAll},
 		}},
-		"the API changed it while only others were looked at": {2 * time.Second, []look{
+		"the API changed it while only others were looked at": {2 * time.Second, time.Time{}, []look{
 			{time.Second, right, old, "", OfAll}, {2*time.Second + 1, right, old, "", OfSuspects}, {3 * time.Second, wrong, old, "pending", OfAll}, {4 * time.Second, wrong, old, "pending", OfAll},
 		}},
-		"a rule that is left of a Service that went": {2 * time.Second, []look{
+		"a rule that is left of a Service that went": {2 * time.Second, time.Time{}, []look{
 			{time.Second, right, old, "", OfAll}, {3 * time.Second, left, old, "pending", OfAll}, {4 * time.Second, left, old, "pending", OfAll},
 			{9 * time.Second, left, Sync{Known: true, Synced: at(2*time.Second + told + 1)}, "drift", OfAll},
 		}},
-		"a rule for nobody that somebody adds": {0, []look{{time.Second, right, old, "", OfAll}, {2 * time.Second, left, old, "pending", OfAll}, {3 * time.Second, left, old, "drift", OfAll}}},
-		"the API changed it and went away": {2 * time.Second, []look{
+		"a rule for nobody that somebody adds": {0, time.Time{}, []look{{time.Second, right, old, "", OfAll}, {2 * time.Second, left, old, "pending", OfAll}, {3 * time.Second, left, old, "drift", OfAll}}},
+		"the API changed it and went away": {2 * time.Second, time.Time{}, []look{
 			{time.Second, right, old, "", OfAll}, {3 * time.Second, wrong, old, "pending", OfAll}, {time.Hour, wrong, Sync{Known: true, Away: true}, "pending", OfAll},
 			{time.Hour + time.Second, wrong, old, "pending", OfAll}, {time.Hour + behind, wrong, old, "drift", OfAll},
 		}},
-		"wrong from the first look": {0, []look{
-			{0, wrong, old, "pending", OfAll}, {time.Minute, wrong, old, "pending", OfAll}, {behind, wrong, old, "drift", OfAll},
+		"missing from the first look, and wanted for long": {0, at(-time.Hour), []look{
+			{0, wrong, wrote, "unsure", OfAll}, {told - 1, wrong, wrote, "unsure", OfAll}, {told, wrong, wrote, "drift", OfAll},
+		}},
+		"gone from the first look, and wanted for long": {0, at(-time.Hour), []look{
+			{0, gone, wrote, "unsure", OfAll}, {told - 1, gone, wrote, "unsure", OfAll}, {told, gone, wrote, "flushed", OfAll},
+		}},
+		"missing from the first look, and just wanted": {0, at(-10 * time.Second), []look{
+			{0, wrong, wrote, "unsure", OfAll}, {told, wrong, wrote, "unsure", OfAll}, {behind - 10*time.Second - 1, wrong, wrote, "unsure", OfAll}, {behind - 10*time.Second, wrong, wrote, "drift", OfAll},
+		}},
+		"missing from the first look, and kube-proxy has not written since it began": {0, at(-time.Hour), []look{
+			{0, wrong, began, "unsure", OfAll}, {told, wrong, began, "unsure", OfAll}, {behind - 1, wrong, began, "unsure", OfAll},
+		}},
+		"missing from the first look, and kube-proxy has not written since it was wanted": {0, at(-30 * time.Minute), []look{
+			{0, wrong, old, "unsure", OfAll}, {told, wrong, old, "unsure", OfAll}, {behind - 1, wrong, old, "unsure", OfAll},
+		}},
+		"missing from the first look, while the API server is away": {0, at(-time.Hour), []look{
+			{0, wrong, awayWrote, "unsure", OfAll}, {told, wrong, awayWrote, "unsure", OfAll}, {told + time.Second, wrong, wrote, "unsure", OfAll},
+		}},
+		"another backend from the first look, and wanted for long": {0, at(-time.Hour), []look{
+			{0, other, old, "unsure", OfAll}, {told, other, old, "unsure", OfAll}, {behind - 1, other, old, "unsure", OfAll}, {behind, other, old, "drift", OfAll},
+		}},
+		"wrong from the first look": {0, time.Time{}, []look{
+			{0, wrong, old, "unsure", OfAll}, {time.Minute, wrong, old, "unsure", OfAll}, {behind, wrong, old, "drift", OfAll},
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var j Judge
 			for i, l := range tc.looks {
-				changed := func(string) time.Time {
-					if tc.changed == 0 || l.after < tc.changed {
-						return time.Time{}
+				changed := func(string) Change {
+					c := Change{Written: tc.written}
+					if tc.changed != 0 && l.after >= tc.changed {
+						c.Heard = at(tc.changed)
 					}
-					return at(tc.changed)
+					return c
 				}
 				if got := judged(j.Look(l.result, l.extent, at(l.after), at(l.after), changed, l.sync)); got != l.want {
 					t.Errorf("look %d after %s: %q, want %q", i, l.after, got, l.want)
@@ -140,7 +168,7 @@ func TestJudge(t *testing.T) {
 func TestJudgeSince(t *testing.T) {
 	now := time.Now()
 	var changed time.Time
-	when := func(string) time.Time { return changed }
+	when := func(string) Change { return Change{Heard: changed} }
 	wrong := &Result{Wanted: 1, Sent: 1, Drifts: []Drift{{Service: "a/b", Kind: Stale, What: "x"}, {Service: "a/b", Kind: Unlinked, What: "y"}}}
 	var j Judge
 	j.Look(&Result{}, OfAll, now, now, when, Sync{})
@@ -158,7 +186,7 @@ func TestJudgeSince(t *testing.T) {
 // TestSuspects is whether what differed can be looked at alone.
 func TestSuspects(t *testing.T) {
 	now := time.Now()
-	never := func(string) time.Time { return time.Time{} }
+	never := func(string) Change { return Change{} }
 	of := rules.Addressee{Dst: "\x0a\x60\x00\x01", Proto: TCP, Port: 80}
 	for name, tc := range map[string]struct {
 		drifts []Drift
@@ -187,7 +215,7 @@ func TestAsks(t *testing.T) {
 	now := time.Now()
 	var j Judge
 	wrong := &Result{Wanted: 2, Sent: 1, Drifts: []Drift{{Service: "a/b", Kind: Stale, What: "x"}}}
-	never := func(string) time.Time { return time.Time{} }
+	never := func(string) Change { return Change{} }
 	if got := j.Asks(wrong, now); got != (Asks{}) {
 		t.Errorf("at once: %+v", got)
 	}

@@ -5,12 +5,14 @@ package audit
 
 import (
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // Service is what is kept of a Service.
@@ -23,6 +25,19 @@ type Service struct {
 	InternalLocal, ExternalLocal bool
 	// Sticky is for how long a client stays with an endpoint; 0 if it does not.
 	Sticky time.Duration
+	// Written is when the API server last wrote the object, by its own clock, in
+	// seconds since the epoch; 0 if the object does not say.
+	Written int64
+}
+
+// Same is whether two want the same.
+func (s *Service) Same(o *Service) bool {
+	if s == nil || o == nil {
+		return s == o
+	}
+	a, b := *s, *o
+	a.Written, b.Written = 0, 0
+	return reflect.DeepEqual(&a, &b)
 }
 
 // Port is one of a Service, or of an EndpointSlice.
@@ -38,6 +53,28 @@ type Slice struct {
 	Service   string // namespace/name
 	Ports     []Port
 	Endpoints []Endpoint
+	Written   int64 // as of a Service
+}
+
+// Same is whether two want the same.
+func (s *Slice) Same(o *Slice) bool {
+	if s == nil || o == nil {
+		return s == o
+	}
+	a, b := *s, *o
+	a.Written, b.Written = 0, 0
+	return reflect.DeepEqual(&a, &b)
+}
+
+// written is when an object was last changed, by what the API server notes of who
+// changed it; 0 if it notes nothing.
+func written(m *metav1.ObjectMeta) (seconds int64) {
+	for i := range m.ManagedFields {
+		if t := m.ManagedFields[i].Time; t != nil {
+			seconds = max(seconds, t.Unix())
+		}
+	}
+	return seconds
 }
 
 // Endpoint is an address behind a Service.
@@ -91,7 +128,7 @@ func ServiceOf(s *corev1.Service) *Service {
 		return nil
 	}
 	w := &Service{
-		Name: s.Namespace + "/" + s.Name, ExternalIPs: addresses(s.Spec.ExternalIPs),
+		Name: s.Namespace + "/" + s.Name, Written: written(&s.ObjectMeta), ExternalIPs: addresses(s.Spec.ExternalIPs),
 		InternalLocal: s.Spec.InternalTrafficPolicy != nil && *s.Spec.InternalTrafficPolicy == corev1.ServiceInternalTrafficPolicyLocal,
 		ExternalLocal: s.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal && externallyAccessible(s),
 	}
@@ -147,7 +184,7 @@ func (k *Keeper) SliceOf(s *discoveryv1.EndpointSlice) (w *Slice, zone string) {
 	if _, headless := s.Labels[labelHeadless]; headless || service == "" || s.AddressType == discoveryv1.AddressTypeFQDN {
 		return nil, ""
 	}
-	w = &Slice{Service: s.Namespace + "/" + service, Ports: make([]Port, 0, len(s.Ports)), Endpoints: make([]Endpoint, 0, len(s.Endpoints))}
+	w = &Slice{Service: s.Namespace + "/" + service, Written: written(&s.ObjectMeta), Ports: make([]Port, 0, len(s.Ports)), Endpoints: make([]Endpoint, 0, len(s.Endpoints))}
 	for _, p := range s.Ports {
 		if p.Name != nil && p.Port != nil && *p.Port != 0 && p.Protocol != nil {
 			w.Ports = append(w.Ports, Port{Name: *p.Name, Protocol: protocolOf(*p.Protocol), Port: uint16(*p.Port)})

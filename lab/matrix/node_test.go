@@ -53,6 +53,16 @@ func walkNodes(t *testing.T, w *world, lab int) {
 			continue
 		}
 		t.Run(f.Name, func(t *testing.T) {
+			// After a kube-proxy that was away it looks anew: rules that are broken before it
+			// has are another question, and another test's.
+			if _, err := w.await(t.Context(), healWithin, func(s state) string {
+				if !s.audited[node] {
+					return "the rules have not been looked at"
+				}
+				return ""
+			}); err != nil {
+				t.Fatalf("%v\n%s", err, w.describe(t.Context()))
+			}
 			if f.Name == "dnat-changed" {
 				w.named = func() { w.diagnosed(t, "wrong_backend: ") }
 				defer func() { w.named = nil }()

@@ -91,7 +91,7 @@ func startMonitored(t *testing.T, name, mode string) (*world, *monitoring.Monito
 // answered and been well for a while. The budget that a fault has burnt stays
 // burnt for longer.
 func quiet(ctx context.Context, m *monitoring.Monitoring) error {
-	const well = `count(up{job="kube-proxy"} == 1) == 2 and count(up{job="kproxy-exporter"} == 1) == 3 and count(kproxy_primary_cause{cause="none"} == 1) == 4 unless count(kproxy_reader_success == 0) > 0`
+	const well = `count(up{job="kube-proxy"} == 1) == 2 and count(up{job="kproxy-exporter"} == 1) == 3 and count(kproxy_primary_cause{cause="none"} == 1) == 4 and count(kproxy_audit_drift{kind="missing"}) == 2 unless count(kproxy_reader_success == 0) > 0`
 	return until(ctx, healWithin, func() (string, error) {
 		now, err := m.Alerts(ctx)
 		if err != nil {

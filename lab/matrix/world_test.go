@@ -148,6 +148,8 @@ type state struct {
 	// it took to follow, by node.
 	behind    map[string]float64
 	latencies map[string]latency
+	// audited are nodes that know how their rules stand.
+	audited map[string]bool
 	// resident is the memory of the exporter that takes most, in bytes.
 	resident float64
 }
@@ -159,7 +161,7 @@ type latency struct {
 }
 
 func (w *world) scrape(ctx context.Context) (state, error) {
-	s := state{primary: map[string]string{}, active: map[string][]string{}, judged: map[string]int{}, verdicts: map[string]string{}, behind: map[string]float64{}, latencies: map[string]latency{}}
+	s := state{primary: map[string]string{}, active: map[string][]string{}, judged: map[string]int{}, verdicts: map[string]string{}, behind: map[string]float64{}, latencies: map[string]latency{}, audited: map[string]bool{}}
 	for _, url := range w.urls {
 		body, err := get(ctx, url+"/metrics")
 		if err != nil {
@@ -200,6 +202,9 @@ func (s *state) read(body string) error {
 	}
 	for _, m := range families["process_resident_memory_bytes"].GetMetric() {
 		s.resident = max(s.resident, m.GetGauge().GetValue())
+	}
+	for _, m := range families["kproxy_audit_drift"].GetMetric() {
+		s.audited[label(m, "node")] = true
 	}
 	for _, m := range families["kproxy_canary_behind_seconds"].GetMetric() {
 		s.behind[label(m, "node")] = m.GetGauge().GetValue()
