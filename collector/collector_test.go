@@ -13,12 +13,14 @@ import (
 	"time"
 
 	"github.com/go-kit/log"
+	"github.com/go-logr/logr"
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes/fake"
 	k8stesting "k8s.io/client-go/testing"
@@ -26,6 +28,14 @@ import (
 
 	"github.com/kproxy-exporter/kproxy-exporter/collector/cause"
 )
+
+// TestMain silences client-go, which complains of each of an API server's failures,
+// and then sleeps by a clock that is not that of a bubble.
+func TestMain(m *testing.M) {
+	klog.SetLogger(logr.Discard())
+	utilruntime.ErrorHandlers = nil
+	os.Exit(m.Run())
+}
 
 // begin is when a synctest bubble's clock starts.
 var begin = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -92,7 +102,7 @@ func watchingPrepared(t *testing.T, prepare func(*fake.Clientset), objects []run
 		prepare(client)
 		c, err := NewCluster(Config{
 			API: fakeAPI{client}, Namespace: "kube-system", Selectors: []string{"k8s-app=kube-proxy"},
-			StaleAfter: time.Minute, Logger: log.NewNopLogger(), Klog: klog.Background(),
+			StaleAfter: time.Minute, Logger: log.NewNopLogger(), Klog: logr.Discard(),
 		})
 		if err != nil {
 			t.Fatal(err)
