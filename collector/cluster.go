@@ -92,7 +92,7 @@ func NewCluster(cfg Config) (*Cluster, error) {
 	if problems := validation.IsDNS1123Label(cfg.Namespace); len(problems) > 0 {
 		return nil, fmt.Errorf("namespace %q: %s", cfg.Namespace, problems[0])
 	}
-	c := &Cluster{sources: sources{api: cfg.API, logger: cfg.Logger, klog: cfg.Klog}, cfg: cfg, selectors: parsed, runs: newRunningConfigs(), presence: newPresence(), history: newHistory()}
+	c := &Cluster{sources: sources{api: cfg.API, logger: cfg.Logger, klog: cfg.Klog}, cfg: cfg, selectors: parsed, runs: newRunningConfigs(), presence: newPresence(), history: newHistory(cfg.Logger)}
 	c.goneSince, c.wantedSince, c.lastEviction = c.presence.goneSince, c.presence.wantedSince, c.presence.lastEviction
 	c.logs = newLogReader(cfg.API, cfg.Logger)
 	c.view.logs = c.logs.log

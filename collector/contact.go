@@ -33,6 +33,7 @@ type contact struct {
 	synced    bool
 	lastOK    time.Time
 	failing   time.Time // since when every try fails; zero if the last one succeeded
+	failedAt  time.Time // when the last try failed that did
 	lastError string
 	duration  time.Duration // of the last request
 	opened    time.Time     // when the last request began
@@ -84,8 +85,9 @@ func (c *contact) failed(err error) {
 		return
 	}
 	c.mu.Lock()
+	c.failedAt = time.Now()
 	if c.failing.IsZero() {
-		c.failing = time.Now()
+		c.failing = c.failedAt
 	}
 	news := c.lastError != err.Error()
 	c.lastError = err.Error()
@@ -111,6 +113,17 @@ func (c *contact) markSynced() {
 	c.mu.Lock()
 	c.synced = true
 	c.mu.Unlock()
+}
+
+// answersSince is since when every try succeeded: now, if the last one did not, zero if
+// none ever failed.
+func (c *contact) answersSince(now time.Time) time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.failing.IsZero() {
+		return now
+	}
+	return c.failedAt
 }
 
 // open notes that a request begins.

@@ -287,6 +287,16 @@ func (d *desired) waits(family string) change {
 	return first
 }
 
+// heardSince is since when the API server has answered all readers without a break.
+func (d *desired) heardSince(now time.Time) (since time.Time) {
+	for _, r := range d.sources.readers {
+		if t := r.contact.answersSince(now); t.After(since) {
+			since = t
+		}
+	}
+	return since
+}
+
 // familiesOf are the families of which a kube-proxy's metrics speak together.
 func familiesOf(label string) []string {
 	if label == local.NoFamily {

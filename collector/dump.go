@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/go-kit/log"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -98,7 +99,7 @@ func OpenDump(files fs.FS, namespace string, podSelectors []string) (*Dump, erro
 func (d *Dump) Report() Report {
 	out := Report{Nodes: []NodeReport{}}
 	for s := range d.snapshots(d.newest, d.fresh) {
-		out.Nodes = append(out.Nodes, nodeReport(s, newHistory()))
+		out.Nodes = append(out.Nodes, nodeReport(s, newHistory(log.NewNopLogger())))
 	}
 	return out
 }

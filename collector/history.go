@@ -1,21 +1,30 @@
 package collector
 
 import (
+	"strings"
 	"sync"
 	"time"
+
+	"github.com/go-kit/log"
+	"github.com/go-kit/log/level"
 
 	"github.com/kproxy-exporter/kproxy-exporter/collector/cause"
 )
 
 // history remembers since when a cause has been active where the facts do not
-// tell. It is the only memory between two judgements.
+// tell, and logs what begins and ends: who looks later finds what it was. It is the
+// only memory between two judgements.
 type history struct {
+	logger log.Logger
+
 	mu sync.Mutex
 	// mu protects since: node -> index in cause.All -> when.
 	since map[string]map[int]time.Time
 }
 
-func newHistory() *history { return &history{since: map[string]map[int]time.Time{}} }
+func newHistory(l log.Logger) *history {
+	return &history{logger: l, since: map[string]map[int]time.Time{}}
+}
 
 // note returns since when each cause of a node has been active, given the
 // verdicts now; nil if none is.
@@ -27,6 +36,9 @@ func (h *history) note(node string, verdicts []cause.Verdict, now time.Time) []t
 	for i := range verdicts {
 		switch v := &verdicts[i]; v.State {
 		case cause.Inactive:
+			if since, was := known[i]; was {
+				level.Info(h.logger).Log("msg", "cause ended", "node", node, "cause", cause.All[i].Name, "after", now.Sub(since).Round(time.Second))
+			}
 			delete(known, i)
 		case cause.Active:
 			if known == nil {
@@ -37,6 +49,9 @@ func (h *history) note(node string, verdicts []cause.Verdict, now time.Time) []t
 				known[i] = now
 				if !v.Since.IsZero() {
 					known[i] = v.Since
+				}
+				for _, f := range v.Findings {
+					level.Warn(h.logger).Log("msg", "cause began", "node", node, "cause", cause.All[i].Name, "detail", f.Detail, "evidence", strings.Join(f.Evidence, "; "))
 				}
 			}
 			if out == nil {

@@ -161,7 +161,7 @@ func NewNode(cfg NodeConfig) (*Node, error) {
 	if cfg.Name == "" {
 		return nil, errors.New("the node's name is not given: set --node-name, from spec.nodeName")
 	}
-	n := &Node{cfg: cfg, desired: newDesired(&cfg), ruleWorlds: local.ReadRuleWorlds, runs: newRunningConfigs(), history: newHistory(), api: map[apiKey]*apiSeen{}, families: map[string]familySeen{}, logErrors: map[string]float64{}}
+	n := &Node{cfg: cfg, desired: newDesired(&cfg), ruleWorlds: local.ReadRuleWorlds, runs: newRunningConfigs(), history: newHistory(cfg.Logger), api: map[apiKey]*apiSeen{}, families: map[string]familySeen{}, logErrors: map[string]float64{}}
 	n.responder = &contact{reader: "responder", what: "listen on " + cfg.Responder, logger: cfg.Logger}
 	n.ports = prober.NewPorts(prober.PortConfig{Timeout: portTimeout, Rate: portRate, Page: n.runs.page})
 	if cfg.Probe.Interval > 0 {
@@ -314,7 +314,7 @@ func (n *Node) snapshot(now time.Time) *cause.Snapshot {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	s := &cause.Snapshot{Now: now, Name: n.cfg.Name, Local: &cause.Local{
-		API: n.apiAddresses(now), Conntrack: n.seen.conntrack, Inotify: n.seen.inotify, Runtime: n.seen.runtime, Rules: n.seen.rules, Needs: n.seen.needs, Log: n.seen.log, Before: n.seen.before,
+		API: n.apiAddresses(now), HeardSince: n.desired.heardSince(now), Conntrack: n.seen.conntrack, Inotify: n.seen.inotify, Runtime: n.seen.runtime, Rules: n.seen.rules, Needs: n.seen.needs, Log: n.seen.log, Before: n.seen.before,
 	}}
 	for _, r := range n.readers {
 		if age := now.Sub(r.contact.state(now, time.Hour).lastOK); age <= believed*r.every+r.limit {

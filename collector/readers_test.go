@@ -357,3 +357,34 @@ func TestProxyPorts(t *testing.T) {
 		}
 	}
 }
+
+// TestAnswersSince is since when a source has answered without a break.
+func TestAnswersSince(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesired(&NodeConfig{API: fakeAPI{fake.NewClientset()}})
+		first, second := d.sources.readers[0].contact, d.sources.readers[1].contact
+		first.logger, second.logger = log.NewNopLogger(), log.NewNopLogger()
+		want := func(what string, want time.Time) {
+			t.Helper()
+			if got := d.heardSince(time.Now()); !got.Equal(want) {
+				t.Errorf("%s: since %s, want %s", what, got, want)
+			}
+		}
+		want("at first", time.Time{})
+		first.succeeded(0)
+		want("after an answer", time.Time{})
+		time.Sleep(time.Minute)
+		first.failed(errors.New("refused"))
+		time.Sleep(time.Minute)
+		second.failed(errors.New("refused"))
+		failed := time.Now()
+		time.Sleep(time.Minute)
+		want("while two do not", time.Now())
+		first.succeeded(0)
+		want("while one does not", time.Now())
+		second.succeeded(0)
+		want("when both do again", failed)
+		first.failed(apierrors.NewResourceExpired("too old"))
+		want("after a version that is too old", failed)
+	})
+}

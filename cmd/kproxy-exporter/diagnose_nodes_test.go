@@ -19,7 +19,7 @@ func withNodeRole(t *testing.T, status int, answer string) *httptest.Server {
 		switch r.URL.Path {
 		case pods:
 			w.Header().Set("Content-Type", "application/json")
-			fmt.Fprint(w, `{"apiVersion":"v1","kind":"PodList","items":[{"metadata":{"name":"x","namespace":"roles"},"spec":{"nodeName":"n1","containers":[{"name":"e","ports":[{"name":"metrics","containerPort":7}]}]},"status":{"phase":"Running"}}]}`)
+			fmt.Fprint(w, `{"apiVersion":"v1","kind":"PodList","metadata":{"resourceVersion":"1"},"items":[{"metadata":{"name":"x","namespace":"roles"},"spec":{"nodeName":"n1","containers":[{"name":"e","ports":[{"name":"metrics","containerPort":7}]}]},"status":{"phase":"Running"}}]}`)
 		case pods + "/x:7/proxy/causes":
 			w.WriteHeader(status)
 			fmt.Fprint(w, answer)

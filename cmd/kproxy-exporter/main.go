@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"syscall"
+	"time"
 
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/go-kit/log/level"
@@ -105,13 +106,15 @@ func main() {
 		}
 		debug.SetGCPercent(percent)
 	}
-	logs := newLogs(os.Stderr, cfg.logLevel, cfg.logFormat)
+	stderr := newLineWriter(os.Stderr)
+	logs := newLogs(stderr, cfg.logLevel, cfg.logFormat)
 	klog.SetLogger(logs.klog) // process-wide, so here and nowhere else
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	if command == names.diagnose {
 		code := diagnose(ctx, cfg, logs, os.Stdout, os.Stderr)
 		stop()
+		stderr.flush(time.Second)
 		os.Exit(code)
 	}
 	defer stop()
@@ -119,8 +122,12 @@ func main() {
 	if command == names.node {
 		newRole = newNodeRole
 	}
-	if err := run(ctx, cfg, logs, newRole); err != nil {
+	err = run(ctx, cfg, logs, newRole)
+	if err != nil {
 		level.Error(logs.logger).Log("msg", "stopped", "err", err)
+	}
+	stderr.flush(time.Second)
+	if err != nil {
 		os.Exit(1)
 	}
 }

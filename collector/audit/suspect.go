@@ -278,12 +278,13 @@ func (s *suspect) counts(now, away time.Time, k Sync) bool {
 	dead := k.Halted || !k.Gone.IsZero() && now.Sub(k.Gone) >= restart
 	if !s.calm.IsZero() {
 		// It was right, and nothing was to be changed. If kube-proxy wrote rules
-		// since, it may know more than we were told yet, for longer where the API
-		// server did not answer us. Another that begins may do so in another way, and
-		// take the rules of the first away.
+		// since, or is about to, or has and does not say so yet, it may know more than
+		// we were told yet, for longer where the API server did not answer us. Another
+		// that begins may do so in another way, and take the rules of the first away.
 		same := k.Known && !k.Started.IsZero() && k.Started.Before(s.calm)
+		idle := !k.Synced.IsZero() && k.Synced.Before(s.calm) && !k.Queued.After(k.Synced)
 		switch age := now.Sub(s.since); {
-		case dead, same && !k.Synced.IsZero() && k.Synced.Before(s.calm):
+		case dead, same && idle:
 			return true
 		case away.After(s.calm):
 		case same:

@@ -36,7 +36,8 @@ func TestJudge(t *testing.T) {
 		return ""
 	}
 	old := Sync{Queued: at(-time.Hour), Synced: at(-time.Hour), Known: true, Started: at(-2 * time.Hour)}
-	wrote := old
+	writes, wrote := old, old
+	writes.Queued = at(500 * time.Millisecond)
 	wrote.Synced = at(1500 * time.Millisecond)
 	began := old
 	began.Started, began.Synced = at(-30*time.Minute), at(-45*time.Minute)
@@ -64,6 +65,13 @@ func TestJudge(t *testing.T) {
 		"kube-proxy wrote rules meanwhile, and may know more": {0, time.Time{}, []look{
 			{time.Second, right, old, "", OfAll}, {2 * time.Second, wrong, wrote, "pending", OfAll},
 			{6 * time.Second, wrong, wrote, "pending", OfAll}, {2*time.Second + told, wrong, wrote, "drift", OfAll},
+		}},
+		"kube-proxy has heard of something, and does not say yet that it wrote": {0, time.Time{}, []look{
+			{time.Second, right, old, "", OfAll}, {2 * time.Second, wrong, writes, "pending", OfAll}, {2*time.Second + again, wrong, writes, "pending", OfAll},
+			{3 * time.Second, right, wrote, "", OfAll},
+		}},
+		"kube-proxy has heard of something, and never says that it wrote": {0, time.Time{}, []look{
+			{time.Second, right, old, "", OfAll}, {2 * time.Second, wrong, writes, "pending", OfAll}, {2*time.Second + told, wrong, writes, "drift", OfAll},
 		}},
 		"kube-proxy wrote rules while the API server did not answer us": {0, time.Time{}, []look{
 			{time.Second, right, old, "", OfAll}, {2 * time.Second, wrong, awayWrote, "pending", OfAll}, {time.Minute, wrong, awayWrote, "pending", OfAll},

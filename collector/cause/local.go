@@ -14,6 +14,10 @@ type Local struct {
 	// API are the addresses of the API server as this node sees them; nil if none
 	// was asked.
 	API []APIAddress
+	// HeardSince is since when the API server has answered the exporter's own watches
+	// without a break: before that kube-proxy need not have heard either. Zero if it
+	// has never not answered.
+	HeardSince time.Time
 	// Proxy is kube-proxy as the node shows it; nil if nobody looked.
 	Proxy *Proxy
 	// Conntrack is the kernel's table of connections.

@@ -225,6 +225,14 @@ func TestNodeBoundaries(t *testing.T) {
 			s.Local.Proxy.Families[0].Synced = time.Time{}
 		}, Inactive, ""},
 		{"a family that it does not serve", family(func(f *Family) { f.Queued, f.Synced = time.Time{}, time.Time{} }), Inactive, ""},
+		{"it has not heard since before the API server was away", func(s *Snapshot) {
+			family(func(f *Family) { f.Unheard, f.UnheardSince = "Service x/y", now.Add(-time.Hour) })(s)
+			s.Local.HeardSince = now.Add(-hearing + 1)
+		}, Inactive, ""},
+		{"it has not heard since, and the API server is long back", func(s *Snapshot) {
+			family(func(f *Family) { f.Unheard, f.UnheardSince = "Service x/y", now.Add(-2*hearing) })(s)
+			s.Local.HeardSince = now.Add(-hearing)
+		}, Active, "watch_stale"},
 		{"it has not heard for just not long enough", family(func(f *Family) { f.Unheard, f.UnheardSince = "Service x/y", now.Add(-hearing+1) }), Inactive, ""},
 		{"it has not heard, and never heard of anything", family(func(f *Family) {
 			f.Queued, f.Unheard, f.UnheardSince = time.Time{}, "Service x/y", now.Add(-hearing)
@@ -406,6 +414,8 @@ func TestCanaryStale(t *testing.T) {
 		"it follows":                           {func(s *Snapshot) { s.Local.Canary.Behind = time.Time{} }, Inactive},
 		"it does not follow":                   {func(*Snapshot) {}, Active},
 		"not yet":                              {func(s *Snapshot) { s.Local.Canary.Behind = now.Add(-hearing + 1) }, Inactive},
+		"the API server came back too late":    {func(s *Snapshot) { s.Local.HeardSince = now.Add(-hearing + 1) }, Inactive},
+		"the API server came back in time":     {func(s *Snapshot) { s.Local.HeardSince = now.Add(-hearing) }, Active},
 		"seen once":                            {func(s *Snapshot) { s.Local.Canary.Times = 1 }, Inactive},
 		"no kube-proxy":                        {func(s *Snapshot) { s.Local.Proxy = nil }, Active},
 		"none, and it follows":                 {func(s *Snapshot) { s.Local.Proxy = nil; s.Local.Canary.Behind = time.Time{} }, Unknown},

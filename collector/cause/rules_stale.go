@@ -31,7 +31,7 @@ var rulesStale = Cause{
 	Node: func(s *Snapshot) Verdict {
 		p := s.Local.Proxy
 		if p == nil || !p.Seen {
-			if v := s.Local.Canary.stale(s.Now); v.State == Active {
+			if v := s.Local.Canary.stale(s); v.State == Active {
 				return v // whichever proxy it is
 			}
 			return unknown("kube-proxy on this node")
@@ -55,7 +55,7 @@ var rulesStale = Cause{
 		if audited.State == Active {
 			return audited // it was looked at, whatever kube-proxy says
 		}
-		if v := s.Local.Canary.stale(s.Now); v.State == Active {
+		if v := s.Local.Canary.stale(s); v.State == Active {
 			return v
 		}
 		if p.Families == nil && audited.State == Unknown {
@@ -75,10 +75,19 @@ const (
 	hearing = 90 * time.Second
 )
 
+// unheard is whether a change of that time should have been heard of by now: not while
+// the API server does not answer, nor before it has for a while.
+func (s *Snapshot) unheard(at time.Time) bool {
+	if s.Local.HeardSince.After(at) {
+		at = s.Local.HeardSince
+	}
+	return s.Now.Sub(at) >= hearing
+}
+
 // stale is whether the rules do not follow the Service that is moved, whatever
 // kube-proxy says, and whatever stands in its place.
-func (c *Canary) stale(now time.Time) Verdict {
-	if c == nil || c.Behind.IsZero() || c.Times < confirmed || now.Sub(c.Behind) < hearing {
+func (c *Canary) stale(s *Snapshot) Verdict {
+	if c == nil || c.Behind.IsZero() || c.Times < confirmed || !s.unheard(c.Behind) {
 		return inactive()
 	}
 	return active(c.Behind, Finding{"watch_stale", []string{
@@ -91,7 +100,7 @@ func (f *Family) stale(s *Snapshot, p *Proxy) Verdict {
 	began := p.began()
 	says := fmt.Sprintf("%s: last change heard of %s, rules last written %s, %.0f failed tries", f.Name, stamp(f.Queued), stamp(f.Synced), f.Failures)
 	switch {
-	case f.Unheard != "" && s.Now.Sub(f.UnheardSince) >= hearing && f.UnheardSince.Sub(began) >= startup:
+	case f.Unheard != "" && s.unheard(f.UnheardSince) && f.UnheardSince.Sub(began) >= startup:
 		return active(f.UnheardSince, Finding{"watch_stale", []string{
 			fmt.Sprintf("%s: the API changed %s %s, and kube-proxy has not heard of it; it last heard of a change %s", f.Name, f.Unheard, stamp(f.UnheardSince), stamp(f.Queued))}})
 	case f.Queued.IsZero():

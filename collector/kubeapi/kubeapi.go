@@ -6,13 +6,16 @@ package kubeapi
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"net/http"
 
 	appsv1 "k8s.io/api/apps/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -74,7 +77,8 @@ func New(cfg *rest.Config) (*Client, error) {
 		}
 		shared.RateLimiter = flowcontrol.NewTokenBucketRateLimiter(qps, burst)
 	}
-	http, err := rest.HTTPClientFor(shared)
+	shared.Wrap(func(next http.RoundTripper) http.RoundTripper { return &patient{usualPatience, next} })
+	client, err := rest.HTTPClientFor(shared)
 	if err != nil {
 		return nil, err
 	}
@@ -84,7 +88,7 @@ func New(cfg *rest.Config) (*Client, error) {
 	}{{corev1.SchemeGroupVersion, "/api"}, {appsv1.SchemeGroupVersion, "/apis"}, {discoveryv1.SchemeGroupVersion, "/apis"}, {coordinationv1.SchemeGroupVersion, "/apis"}} {
 		one := rest.CopyConfig(shared)
 		one.GroupVersion, one.APIPath = &g.version, g.path
-		if c.groups[g.version], err = rest.RESTClientForConfigAndClient(one, http); err != nil {
+		if c.groups[g.version], err = rest.RESTClientForConfigAndClient(one, client); err != nil {
 			return nil, err
 		}
 	}
@@ -98,8 +102,18 @@ func (c *Client) get(r Resource, namespace string, o *metav1.ListOptions) *rest.
 // List lists the objects of a namespace, or of all if it is empty.
 func (c *Client) List(ctx context.Context, r Resource, namespace string, o metav1.ListOptions) (runtime.Object, error) {
 	into := r.list()
-	return into, c.get(r, namespace, &o).Do(ctx).Into(into)
+	if err := c.get(r, namespace, &o).Do(ctx).Into(into); err != nil {
+		return into, err
+	}
+	// What is of another kind, or no object, leaves it as it was: it would look like
+	// a list of nothing.
+	if m, err := meta.ListAccessor(into); err != nil || m.GetResourceVersion() == "" {
+		return nil, fmt.Errorf("list %s: %w", r, errNoList)
+	}
+	return into, nil
 }
+
+var errNoList = errors.New("the answer is no such list, or has no version")
 
 // Watch watches the objects of a namespace, or of all if it is empty.
 func (c *Client) Watch(ctx context.Context, r Resource, namespace string, o metav1.ListOptions) (watch.Interface, error) {
@@ -110,7 +124,13 @@ func (c *Client) Watch(ctx context.Context, r Resource, namespace string, o meta
 // Get gets an object by its name.
 func (c *Client) Get(ctx context.Context, r Resource, namespace, name string) (runtime.Object, error) {
 	into := r.One.DeepCopyObject()
-	return into, c.groups[r.group].Get().Namespace(namespace).Resource(r.Name).Name(name).Do(ctx).Into(into)
+	if err := c.groups[r.group].Get().Namespace(namespace).Resource(r.Name).Name(name).Do(ctx).Into(into); err != nil {
+		return into, err
+	}
+	if m, err := meta.Accessor(into); err != nil || m.GetName() != name || m.GetNamespace() != namespace {
+		return nil, fmt.Errorf("get %s %s/%s: the answer is no such object", r, namespace, name)
+	}
+	return into, nil
 }
 
 // Create makes an object.

@@ -54,8 +54,8 @@ func serve(t *testing.T, answers map[string]any) (*Client, func() []string) {
 
 func TestClient(t *testing.T) {
 	found := discoveryv1.EndpointSliceList{
-		TypeMeta: metav1.TypeMeta{APIVersion: "discovery.k8s.io/v1", Kind: "EndpointSliceList"},
-		Items:    []discoveryv1.EndpointSlice{{ObjectMeta: metav1.ObjectMeta{Name: "x"}}},
+		TypeMeta: metav1.TypeMeta{APIVersion: "discovery.k8s.io/v1", Kind: "EndpointSliceList"}, ListMeta: metav1.ListMeta{ResourceVersion: "1"},
+		Items: []discoveryv1.EndpointSlice{{ObjectMeta: metav1.ObjectMeta{Name: "x"}}},
 	}
 	c, asked := serve(t, map[string]any{
 		"/apis/discovery.k8s.io/v1/namespaces/default/endpointslices": found,

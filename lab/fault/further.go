@@ -226,9 +226,13 @@ func gone(err error) error {
 	return err
 }
 
-// editConfigOnly changes the configuration file and lets every pod run on.
+// editConfigOnly changes the configuration file and lets every pod run on; one that
+// begins now would begin with it.
 func editConfigOnly(edit func(string) string) func(context.Context, *target) error {
 	return func(ctx context.Context, t *target) error {
+		if err := t.haveRun(ctx, settled, ""); err != nil {
+			return err
+		}
 		return t.editConfig(ctx, func(c *corev1.ConfigMap) { c.Data["config.conf"] = edit(c.Data["config.conf"]) })
 	}
 }

@@ -343,7 +343,7 @@ func (in *incident) judge(t *testing.T, sent []monitoring.Notification) {
 		t.Errorf("%d pages for one incident: %s", len(pages), said(sent))
 	}
 	for what := range in.wrong {
-		t.Error(what)
+		t.Errorf("%s\n%s\n%s", what, said(sent), in.describe(t.Context()))
 	}
 }
 

@@ -275,6 +275,7 @@ func (w *world) describe(ctx context.Context) string {
 	for _, args := range [][]string{
 		{"get", "pods,nodes,daemonsets", "-A", "-o", "wide"},
 		{"-n", "kube-system", "get", "events", "--sort-by=.lastTimestamp"},
+		{"-n", exporter.NodeName, "logs", "-l", "app.kubernetes.io/name=" + exporter.NodeName, "--prefix", "--tail=8"},
 		{"get", "endpointslices", "-A", "-o", `go-template={{range .items}}{{.metadata.namespace}}/{{.metadata.name}} {{.metadata.resourceVersion}} {{range .endpoints}}{{.addresses}}{{.conditions}} {{end}}{{"\n"}}{{end}}`},
 	} {
 		text, err := w.Kubectl(ctx, "", args...)

@@ -526,7 +526,7 @@ func (t *stream) send() error {
 			}
 			continue
 		}
-		b, err := t.s.encode(t.info.StreamSerializer.Serializer, f.object)
+		b, err := t.s.encode(t.info.Serializer, f.object)
 		if err != nil {
 			return err
 		}
@@ -546,4 +546,22 @@ func (t *stream) send() error {
 	}
 	t.events = nil
 	return nil
+}
+
+// PutAs puts an object among those of a resource of which it is not.
+func (s *Server) PutAs(resource string, o runtime.Object) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.put(resource, o)
+}
+
+// Drop deletes what has a key, namespace/name.
+func (s *Server) Drop(resource, key string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if was := s.objects[resource][key]; was != nil {
+		delete(s.objects[resource], key)
+		s.version++
+		s.note(event{version: s.version, resource: resource, was: was})
+	}
 }
