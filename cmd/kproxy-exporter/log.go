@@ -32,10 +32,6 @@ func newLogs(w io.Writer, lvl, format string) logs {
 	// The bridge adds time, level and caller itself, so it gets the bare
 	// logger and ours the same keys. Each side has its own gate.
 	handler := sloggokit.NewGoKitHandler(base, slogLevel)
-	klogLevel("0")
-	if lvl == "debug" {
-		klogLevel("4")
-	}
 	return logs{
 		logger: log.With(level.NewFilter(base, level.Allow(level.ParseDefault(lvl, level.InfoValue()))),
 			"time", log.DefaultTimestampUTC, "caller", log.DefaultCaller),
@@ -44,8 +40,14 @@ func newLogs(w io.Writer, lvl, format string) logs {
 	}
 }
 
-// klogLevel sets klog's own gate, which stands before every other.
-func klogLevel(v string) {
+// setKlog gives client-go the log, and sets klog's own gate, which stands before every
+// other; both are process-wide.
+func setKlog(l logs, lvl string) {
+	v := "0"
+	if lvl == "debug" {
+		v = "4"
+	}
+	klog.SetLogger(l.klog)
 	flags := flag.NewFlagSet("klog", flag.ContinueOnError)
 	klog.InitFlags(flags)
 	_ = flags.Set("v", v)

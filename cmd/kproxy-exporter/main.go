@@ -15,7 +15,6 @@ import (
 	"github.com/go-kit/log/level"
 	"github.com/prometheus/common/version"
 	"github.com/prometheus/exporter-toolkit/web/kingpinflag"
-	"k8s.io/klog/v2"
 
 	"github.com/kproxy-exporter/kproxy-exporter/collector"
 )
@@ -108,7 +107,7 @@ func main() {
 	}
 	stderr := newLineWriter(os.Stderr)
 	logs := newLogs(stderr, cfg.logLevel, cfg.logFormat)
-	klog.SetLogger(logs.klog) // process-wide, so here and nowhere else
+	setKlog(logs, cfg.logLevel) // process-wide, so here and nowhere else
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	if command == names.diagnose {
