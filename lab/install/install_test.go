@@ -29,6 +29,7 @@ import (
 	"github.com/kproxy-exporter/kproxy-exporter/lab/cluster"
 	"github.com/kproxy-exporter/kproxy-exporter/lab/exporter"
 	"github.com/kproxy-exporter/kproxy-exporter/lab/fault"
+	"github.com/kproxy-exporter/kproxy-exporter/lab/monitoring"
 )
 
 // TestMain refuses loudly where no lab can be.
@@ -51,7 +52,7 @@ type site struct {
 const (
 	within = 2 * time.Minute
 	image  = "image.repository=kproxy.lab/kproxy-exporter,image.tag=lab"
-	all    = image + ",probe.enabled=true,canary.enabled=true,canary.interval=10s,dashboards.enabled=true"
+	all    = image + ",probe.enabled=true,canary.enabled=true,canary.interval=10s,dashboards.enabled=true,podMonitor.enabled=true,prometheusRule.enabled=true"
 )
 
 var namespaces = []string{"kproxy-exporter", "kproxy-exporter-node", "kproxy-exporter-probe"}
@@ -70,7 +71,7 @@ func start(t *testing.T) *site {
 	}
 	down()
 	t.Cleanup(down)
-	c, err := cluster.Up(t.Context(), cluster.Config{Dir: dir, Bin: bin, Nodes: 2, Mode: "nftables"}, cluster.NewProgress(logWriter{t}, filepath.Join(bin, "timings.json")))
+	c, err := cluster.Up(t.Context(), cluster.Config{Dir: dir, Bin: bin, Nodes: 2, Mode: "nftables", Forwards: monitoring.Forwards()}, cluster.NewProgress(logWriter{t}, filepath.Join(bin, "timings.json")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -191,6 +192,10 @@ func TestHelm(t *testing.T) {
 		s.kubectl("create", "namespace", ns)
 		s.kubectl("label", "namespace", ns, "pod-security.kubernetes.io/enforce=restricted")
 	}
+	if _, err := s.Kubectl(t.Context(), crds, "apply", "-f", "-"); err != nil {
+		t.Fatal(err)
+	}
+	s.kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd/podmonitors.monitoring.coreos.com", "crd/prometheusrules.monitoring.coreos.com")
 	before := s.objects()
 
 	s.helm("install", "kproxy-exporter", s.chart(), "--namespace", "kproxy-exporter", "--set", all, "--wait", "--timeout", "2m")
@@ -225,6 +230,8 @@ func TestHelm(t *testing.T) {
 		}
 		return ""
 	})
+
+	s.monitored()
 
 	f, err := fault.Find("dnat-changed")
 	if err != nil {

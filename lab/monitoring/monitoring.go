@@ -3,9 +3,11 @@
 package monitoring
 
 import (
+	"cmp"
 	"context"
 	_ "embed"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -48,6 +50,9 @@ type Config struct {
 	// Alertmanager is a file with the mixin's routes, receivers and inhibit rules;
 	// empty for no Alertmanager.
 	Alertmanager string
+	// Prometheus is its configuration, where it is not the lab's own; {INTERVAL} is
+	// filled in.
+	Prometheus string
 }
 
 // Monitoring is what runs.
@@ -71,7 +76,7 @@ func Start(ctx context.Context, c *cluster.Cluster, cfg Config) (*Monitoring, er
 		return nil, err
 	}
 	files := map[string]string{
-		"prometheus.yml": strings.ReplaceAll(prometheusConfig, "{INTERVAL}", Interval.String()),
+		"prometheus.yml": strings.ReplaceAll(cmp.Or(cfg.Prometheus, prometheusConfig), "{INTERVAL}", Interval.String()),
 		"upstream.yaml":  strings.ReplaceAll(upstreamRules, "{FOR}", cfg.GenericFor.String()),
 		"kproxy.yaml":    string(rules),
 		"kubeconfig":     string(kubeconfig),
@@ -220,6 +225,36 @@ func (m *Monitoring) Alerts(ctx context.Context) ([]Alert, error) {
 		Data struct{ Alerts []Alert } `json:"data"`
 	}
 	return body.Data.Alerts, json.Unmarshal(b, &body)
+}
+
+// SickRules are the names of rules that were not evaluated, or not without an error.
+func (m *Monitoring) SickRules(ctx context.Context) (names []string, err error) {
+	b, err := get(ctx, m.Prometheus+"/api/v1/rules")
+	if err != nil {
+		return nil, err
+	}
+	var body struct {
+		Data struct {
+			Groups []struct {
+				Rules []struct{ Name, Health, LastError string }
+			}
+		}
+	}
+	if err := json.Unmarshal(b, &body); err != nil {
+		return nil, err
+	}
+	rules := 0
+	for _, g := range body.Data.Groups {
+		for _, r := range g.Rules {
+			if rules++; r.Health != "ok" {
+				names = append(names, strings.TrimSpace(r.Name+" "+r.LastError))
+			}
+		}
+	}
+	if rules == 0 {
+		return nil, errors.New("Prometheus has no rules")
+	}
+	return names, nil
 }
 
 // Series is one with its samples.

@@ -5,6 +5,8 @@ import (
 	"maps"
 	"net/http"
 	"strconv"
+	"strings"
+	"unicode"
 
 	"github.com/alecthomas/kingpin/v2"
 	corev1 "k8s.io/api/core/v1"
@@ -61,6 +63,14 @@ func discoveryCommand(app *kingpin.Application, _ *string) (string, func() error
 	}
 }
 
+// labelRune is what Prometheus makes of a letter of a label's name.
+func labelRune(r rune) rune {
+	if r < 128 && (unicode.IsLetter(r) || unicode.IsDigit(r)) {
+		return r
+	}
+	return '_'
+}
+
 // targets is a pod as Prometheus finds it: a target for each port that it
 // declares, or one without a port; none without an address.
 func targets(p *corev1.Pod) []targetGroup {
@@ -70,8 +80,10 @@ func targets(p *corev1.Pod) []targetGroup {
 	labels := map[string]string{
 		"__meta_kubernetes_pod_ip": p.Status.PodIP, "__meta_kubernetes_pod_phase": string(p.Status.Phase),
 		"__meta_kubernetes_namespace": p.Namespace, "__meta_kubernetes_pod_name": p.Name,
-		"__meta_kubernetes_pod_node_name": p.Spec.NodeName, "__meta_kubernetes_pod_label_k8s_app": p.Labels["k8s-app"],
-		"__meta_kubernetes_pod_ready": "unknown",
+		"__meta_kubernetes_pod_node_name": p.Spec.NodeName, "__meta_kubernetes_pod_ready": "unknown",
+	}
+	for name, value := range p.Labels {
+		labels["__meta_kubernetes_pod_label_"+strings.Map(labelRune, name)] = value
 	}
 	for _, c := range p.Status.Conditions {
 		if c.Type == corev1.PodReady {
