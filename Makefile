@@ -16,7 +16,7 @@ KUBE_LDFLAGS := -s -w -X k8s.io/component-base/version.gitVersion=$(KUBE_VERSION
 	-X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=37
 export CGO_ENABLED ?= 0
 
-.PHONY: build image deploy deploy-update docs-update release release-check mixin mixin-update mixin-record test test-unit test-lab lab-build lab-up lab-down demo bench lint fmt clean
+.PHONY: build image vulncheck deploy deploy-update docs-update release release-check mixin mixin-update mixin-record test test-unit test-lab lab-build lab-up lab-down demo bench lint fmt clean
 
 build:
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/kproxy-exporter ./cmd/kproxy-exporter
@@ -87,6 +87,10 @@ tools/bin/cyclonedx-gomod: tools/sbom/go.mod
 release: tools/bin/image tools/bin/cyclonedx-gomod
 	tools/release.sh $(VERSION) $(REVISION) dist
 	cat dist/sha256sums.txt
+
+# Known vulnerabilities in what is compiled in; it needs the internet for them.
+vulncheck:
+	go -C tools/vulncheck tool govulncheck -C $(CURDIR) ./...
 
 # Builds it again elsewhere, with nothing that was built before, and compares.
 release-check: release
