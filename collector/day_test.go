@@ -182,7 +182,7 @@ func (d *day) write(i int) {
 
 // disturb does something to the API server.
 func (d *day) disturb() {
-	what := ""
+	var what string
 	switch r := d.random.IntN(4); {
 	case d.wire.IsAway():
 		what = "API server back"

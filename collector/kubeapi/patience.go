@@ -99,7 +99,7 @@ func (b *answerBody) Read(p []byte) (int, error) {
 	}
 	n, err := b.ReadCloser.Read(p)
 	if err != nil {
-		if cause := context.Cause(b.ctx); cause != nil && !errors.Is(cause, context.Canceled) && err != io.EOF {
+		if cause := context.Cause(b.ctx); cause != nil && !errors.Is(cause, context.Canceled) && !errors.Is(err, io.EOF) {
 			err = cause
 		}
 		return n, err

@@ -208,7 +208,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if r.URL.Path == "/version" {
-		fmt.Fprint(w, `{"major":"1","minor":"37","gitVersion":"v1.37.0"}`)
+		_, _ = io.WriteString(w, `{"major":"1","minor":"37","gitVersion":"v1.37.0"}`)
 		return
 	}
 	resource, namespace, name, sub := parts(r.URL.Path)
@@ -400,7 +400,7 @@ func (s *Server) watch(w http.ResponseWriter, r *http.Request, resource, namespa
 		return
 	}
 	info := s.media(r)
-	stream := &stream{s: s, info: info, w: w, frames: info.StreamSerializer.Framer.NewFrameWriter(w)}
+	stream := &stream{s: s, info: info, w: w, frames: info.StreamSerializer.NewFrameWriter(w)}
 	q := r.URL.Query()
 	from, _ := strconv.ParseUint(q.Get("resourceVersion"), 10, 64)
 	s.mu.Lock()
@@ -535,7 +535,7 @@ func (t *stream) send() error {
 		if t.info.MediaType == runtime.ContentTypeJSON {
 			err = json.NewEncoder(&out).Encode(e)
 		} else {
-			err = t.info.StreamSerializer.Serializer.Encode(e, &out)
+			err = t.info.StreamSerializer.Encode(e, &out)
 		}
 		if err != nil {
 			return err
