@@ -114,7 +114,7 @@ func (k *checker) checkNobody(s *Service, to destination) error {
 			return err
 		}
 		d := k.compare(expectation{kind: kind}, ways, s, nil)
-		if d == nil {
+		if d == nil || b == byNodePort && k.refusedAnyway(to, ways) {
 			continue
 		}
 		if obscure(ways) {
@@ -132,6 +132,30 @@ func (k *checker) checkNobody(s *Service, to destination) error {
 		k.note(s.Name, d.kind, fmt.Sprintf("%s %s/%s from %s: %s", b, to.dst, protocolName(to.proto), from.name, d.what))
 	}
 	return nil
+}
+
+// refusedAnyway is whether a packet to a node's port, at an address for which it is not,
+// is refused as kube-proxy does in mode iptables: what it refuses for lack of endpoints
+// it refuses at every address of the node.
+func (k *checker) refusedAnyway(to destination, ways []rules.Outcome) bool {
+	if k.c.Mode != ModeIPTables {
+		return false
+	}
+	for _, c := range k.claims.of[destination{to.proto, netip.AddrPortFrom(netip.Addr{}, to.dst.Port())}] {
+		for _, w := range k.right(c) {
+			kind := rules.Accept
+			switch {
+			case !w.any:
+				kind = rules.Reject
+			case w.service.ExternalLocal && len(w.local) == 0:
+				kind = rules.Drop
+			}
+			if kind != rules.Accept && k.compare(expectation{kind: kind}, ways, w.service, nil) == nil {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // addressed are the sets and maps of mode nftables in which Services' addresses and
