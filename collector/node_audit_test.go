@@ -409,6 +409,45 @@ COMMIT
 	})
 }
 
+// TestRuleAuditNodePorts is of a Service without endpoints whose node port is served at
+// none of the node's addresses: mode iptables refuses it there all the same.
+func TestRuleAuditNodePorts(t *testing.T) {
+	const kube = `*filter
+:KUBE-SERVICES - [0:0]
+:KUBE-EXTERNAL-SERVICES - [0:0]
+-A INPUT -m conntrack --ctstate NEW -j KUBE-EXTERNAL-SERVICES
+-A FORWARD -m conntrack --ctstate NEW -j KUBE-SERVICES
+-A FORWARD -m conntrack --ctstate NEW -j KUBE-EXTERNAL-SERVICES
+-A OUTPUT -m conntrack --ctstate NEW -j KUBE-SERVICES
+-A KUBE-SERVICES -m tcp -p tcp -d 10.96.0.9 --dport 80 -j REJECT
+-A KUBE-EXTERNAL-SERVICES -p tcp -m addrtype --dst-type LOCAL -m tcp --dport 30080 -j REJECT
+COMMIT
+*nat
+:KUBE-SERVICES - [0:0]
+:KUBE-NODEPORTS - [0:0]
+-A PREROUTING -j KUBE-SERVICES
+-A OUTPUT -j KUBE-SERVICES
+COMMIT
+`
+	inAuditWorld(t, audit.ModeIPTables, func(w *auditWorld) {
+		config := w.a.config
+		w.a.config = func() (*nodeAuditConfig, string) {
+			c, lacks := config()
+			c.NodePortAddresses, c.Addresses = []string{"203.0.113.0/24"}, []netip.Addr{netip.MustParseAddr("10.0.0.1")}
+			return c, lacks
+		}
+		d := w.a.n.desired
+		s := &audit.Service{Name: "a/none", ClusterIPs: []netip.Addr{netip.MustParseAddr("10.96.0.9")}, Ports: []audit.Port{{Protocol: audit.TCP, Port: 80, NodePort: 30080}}}
+		d.mu.Lock()
+		d.audit.keep(nil, &wish{what: "Service a/none", auditService: s}, false, time.Now())
+		d.mu.Unlock()
+		w.run(kube, "iptables-nft-restore")
+		w.want("as kube-proxy writes them", "", true)
+		w.run("*nat\n-A KUBE-NODEPORTS -m tcp -p tcp --dport 30080 -j DNAT --to-destination 10.244.9.9:80\n-A KUBE-SERVICES -m addrtype --dst-type LOCAL -j KUBE-NODEPORTS\nCOMMIT\n", "iptables-nft-restore", "--noflush")
+		w.want("it leads somewhere", "stale 1", true)
+	})
+}
+
 // TestAuditWants is what is kept of what the API wants, by version.
 func TestAuditWants(t *testing.T) {
 	a := newAuditWants("n1")
