@@ -448,6 +448,28 @@ COMMIT
 	})
 }
 
+// TestRuleAuditOthers is of packets that are for no Service, where there is none: rules
+// that change them are nobody's, and wrong.
+func TestRuleAuditOthers(t *testing.T) {
+	const guard = "KUBE-POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN"
+	inAuditWorld(t, audit.ModeIPTables, func(w *auditWorld) {
+		w.run(`*nat
+:KUBE-SERVICES - [0:0]
+:KUBE-POSTROUTING - [0:0]
+-A PREROUTING -j KUBE-SERVICES
+-A OUTPUT -j KUBE-SERVICES
+-A POSTROUTING -j KUBE-POSTROUTING
+-A `+guard+`
+-A KUBE-POSTROUTING -j MARK --xor-mark 0x4000
+-A KUBE-POSTROUTING -j MASQUERADE --random-fully
+COMMIT
+`, "iptables-nft-restore")
+		w.want("as kube-proxy writes them", "", true)
+		w.run("*nat\n-D "+guard+"\nCOMMIT\n", "iptables-nft-restore", "--noflush")
+		w.want("everything is masqueraded", "stale 1", true)
+	})
+}
+
 // TestAuditWants is what is kept of what the API wants, by version.
 func TestAuditWants(t *testing.T) {
 	a := newAuditWants("n1")

@@ -105,6 +105,9 @@ func Check(rs *rules.Ruleset, state *State, c *Config, scope *Scope) (Result, er
 	if err := k.unclaimed(); err != nil {
 		return Result{}, err
 	}
+	if err := k.passing(); err != nil {
+		return Result{}, err
+	}
 	return k.result, k.forwarding()
 }
 

@@ -122,6 +122,18 @@ func (k *Claims) Touched(changes *rules.Changes, state *State) (services []strin
 			services, nobody = append(services, owners...), append(nobody, of...)
 		}
 	}
+	// Where others want the same address and port, theirs changed too.
+	for _, name := range services {
+		if s := state.Services[name]; s != nil && s.External() {
+			s.eachDestination(k.family, func(_ by, d destination, _ *Port) {
+				for _, c := range k.of[d] {
+					if c.service.Name != name {
+						services = append(services, c.service.Name)
+					}
+				}
+			})
+		}
+	}
 	return services, nobody, true
 }
 

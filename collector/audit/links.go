@@ -266,6 +266,42 @@ func (k *checker) checkUnclaimed(a rules.Addressee, chain string) error {
 	return nil
 }
 
+// passing is of packets that are for no Service: kube-proxy's rules leave them alone.
+func (k *checker) passing() error {
+	for _, from := range k.sources {
+		p := from.Packet
+		p.Proto, p.Dst = TCP, netip.AddrPortFrom(beyond[k.c.Family], 80)
+		if len(k.claims.of[destination{p.Proto, p.Dst}]) > 0 {
+			continue
+		}
+		ways, err := k.m.Run(p)
+		if err != nil {
+			return err
+		}
+		for _, o := range ways {
+			does := ""
+			switch {
+			case o.Opaque || o.OwnOpaque || o.ByOther:
+			case o.To.IsValid():
+				does = "is sent to " + o.To.String()
+			case o.Masqueraded:
+				does = "gets another source"
+			}
+			if does != "" {
+				k.note("", Stale, fmt.Sprintf("a packet to %s, which is of no Service, from %s %s", p.Dst, from.name, does))
+				return nil
+			}
+		}
+	}
+	return nil
+}
+
+// beyond are Documentation's addresses, other ones than elsewhere.
+var beyond = map[rules.Family]netip.Addr{
+	rules.IPv4: netip.MustParseAddr("192.0.2.88"),
+	rules.IPv6: netip.MustParseAddr("2001:db8:88::88"),
+}
+
 // forwarding is of packets of connections that stand, which mode iptables lets
 // through whatever the policy for forwarding is.
 func (k *checker) forwarding() error {
