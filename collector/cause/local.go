@@ -219,7 +219,7 @@ func (a *Audit) drifted() Verdict {
 	case a.Lacks != "":
 		return unknown(a.Lacks)
 	case len(a.Flushed) > 0:
-		return active(a.Since, Finding{"flushed", append([]string{fmt.Sprintf("%s: no packet to any Service is sent where it should be, as of %s", strings.Join(a.Flushed, " and "), stamp(a.At))}, a.Examples...)})
+		return active(a.Since, Finding{"flushed", append([]string{fmt.Sprintf("%s: no packet to any Service is sent where it should be, %s", strings.Join(a.Flushed, " and "), stamp(a.At))}, a.Examples...)})
 	case a.Since.IsZero():
 		return inactive()
 	}
