@@ -33,7 +33,7 @@ type contact struct {
 	synced    bool
 	lastOK    time.Time
 	failing   time.Time // since when every try fails; zero if the last one succeeded
-	failedAt  time.Time // when the last try failed that did
+	backAt    time.Time // when one succeeded after those that failed last
 	lastError string
 	duration  time.Duration // of the last request
 	opened    time.Time     // when the last request began
@@ -63,6 +63,9 @@ func (c *contact) succeeded(took time.Duration) {
 	c.mu.Lock()
 	was := c.failing
 	c.failing, c.lastError, c.lastOK = time.Time{}, "", time.Now()
+	if !was.IsZero() {
+		c.backAt = c.lastOK
+	}
 	c.duration = took
 	c.mu.Unlock()
 	if !was.IsZero() {
@@ -78,16 +81,18 @@ func (c *contact) forgive() {
 	c.failing, c.lastError = time.Time{}, ""
 }
 
-// failed notes an error and logs it when it is news. A version that is too old
-// is no failure: the reader lists anew.
+// expired is whether a version is too old for a watch, which is no failure: the reader
+// lists anew.
+func expired(err error) bool { return apierrors.IsResourceExpired(err) || apierrors.IsGone(err) }
+
+// failed notes an error and logs it when it is news.
 func (c *contact) failed(err error) {
-	if errors.Is(err, context.Canceled) || apierrors.IsResourceExpired(err) || apierrors.IsGone(err) {
+	if errors.Is(err, context.Canceled) {
 		return
 	}
 	c.mu.Lock()
-	c.failedAt = time.Now()
 	if c.failing.IsZero() {
-		c.failing = c.failedAt
+		c.failing = time.Now()
 	}
 	news := c.lastError != err.Error()
 	c.lastError = err.Error()
@@ -123,7 +128,7 @@ func (c *contact) answersSince(now time.Time) time.Time {
 	if !c.failing.IsZero() {
 		return now
 	}
-	return c.failedAt
+	return c.backAt
 }
 
 // open notes that a request begins.
@@ -166,7 +171,9 @@ func (c *contact) listWatch(
 			c.open(began)
 			w, err := watchFor(ctx, o)
 			if err != nil {
-				c.failedUnlessStopped(ctx, err)
+				if !expired(err) {
+					c.failedUnlessStopped(ctx, err)
+				}
 				return w, err
 			}
 			return c.listen(ctx, w, time.Since(began)), nil
@@ -202,7 +209,9 @@ func (c *contact) listen(ctx context.Context, w watch.Interface, took time.Durat
 				}
 				heard = true
 				if e.Type == watch.Error {
-					c.failedUnlessStopped(ctx, apierrors.FromObject(e.Object))
+					if err := apierrors.FromObject(e.Object); !expired(err) {
+						c.failedUnlessStopped(ctx, err)
+					}
 				} else {
 					c.succeeded(took)
 				}

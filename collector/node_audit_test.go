@@ -465,7 +465,11 @@ func TestRuleAuditOthers(t *testing.T) {
 COMMIT
 `, "iptables-nft-restore")
 		w.want("as kube-proxy writes them", "", true)
-		w.run("*nat\n-D "+guard+"\nCOMMIT\n", "iptables-nft-restore", "--noflush")
+		w.run("*nat\n:PROXY - [0:0]\n-I PREROUTING -p tcp --dport 80 -j PROXY\n-A PROXY -p tcp -j DNAT --to-destination 10.9.9.9:3128\n-A POSTROUTING -j MASQUERADE\nCOMMIT\n", "iptables-nft-restore", "--noflush")
+		w.want("a proxy and a masquerade of others", "", true)
+		w.run("*nat\n-D PREROUTING -p tcp --dport 80 -j PROXY\n-A KUBE-SERVICES -p tcp -j DNAT --to-destination 10.9.9.9:3128\nCOMMIT\n", "iptables-nft-restore", "--noflush")
+		w.want("kube-proxy's chain sends everything away", "stale 1", true)
+		w.run("*nat\n-D KUBE-SERVICES -p tcp -j DNAT --to-destination 10.9.9.9:3128\n-D POSTROUTING -j MASQUERADE\n-D "+guard+"\nCOMMIT\n", "iptables-nft-restore", "--noflush")
 		w.want("everything is masqueraded", "stale 1", true)
 	})
 }

@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -14,8 +15,11 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes/fake"
 	k8stesting "k8s.io/client-go/testing"
+
+	"github.com/kproxy-exporter/kproxy-exporter/collector/cause"
 )
 
 func crashed(containerID string) func(*corev1.Pod) {
@@ -377,14 +381,55 @@ func TestAnswersSince(t *testing.T) {
 		first.failed(errors.New("refused"))
 		time.Sleep(time.Minute)
 		second.failed(errors.New("refused"))
-		failed := time.Now()
 		time.Sleep(time.Minute)
 		want("while two do not", time.Now())
 		first.succeeded(0)
 		want("while one does not", time.Now())
+		time.Sleep(time.Minute)
 		second.succeeded(0)
-		want("when both do again", failed)
-		first.failed(apierrors.NewResourceExpired("too old"))
-		want("after a version that is too old", failed)
+		back := time.Now()
+		want("when both do again", back)
+		time.Sleep(time.Minute)
+		first.succeeded(0)
+		want("a while later", back)
 	})
+}
+
+// A version that is too old ends a watch, and is no failure; where even a list is
+// answered so, nobody knows anything.
+func TestExpired(t *testing.T) {
+	gone := apierrors.NewResourceExpired("too old")
+	k := &contact{logger: log.NewNopLogger()}
+	lw := k.listWatch(
+		func(context.Context, metav1.ListOptions) (runtime.Object, error) { return nil, gone },
+		func(context.Context, metav1.ListOptions) (watch.Interface, error) { return nil, gone })
+	k.markSynced()
+	k.succeeded(0)
+	if _, err := lw.WatchWithContext(t.Context(), metav1.ListOptions{}); err == nil || k.state(time.Now(), 0).failed {
+		t.Errorf("a watch: %v, failed %t", err, k.state(time.Now(), 0).failed)
+	}
+	if _, err := lw.ListWithContext(t.Context(), metav1.ListOptions{}); err == nil || !k.state(time.Now(), 0).failed {
+		t.Errorf("a list: %v, failed %t", err, k.state(time.Now(), 0).failed)
+	}
+}
+
+// TestHistoryLogs is that what begins and ends is logged once, with what proves it.
+func TestHistoryLogs(t *testing.T) {
+	var out bytes.Buffer
+	h := newHistory(log.NewLogfmtLogger(&out))
+	verdicts := func(state cause.State) []cause.Verdict {
+		all := make([]cause.Verdict, len(cause.All))
+		if all[0].State = state; state == cause.Active {
+			all[0].Findings = []cause.Finding{{Detail: "not_ready", Evidence: []string{"one", "two"}}}
+		}
+		return all
+	}
+	now := time.Now()
+	for i, state := range []cause.State{cause.Inactive, cause.Active, cause.Active, cause.Unknown, cause.Active, cause.Inactive, cause.Inactive} {
+		h.note("n1", verdicts(state), now.Add(time.Duration(i)*time.Second))
+	}
+	want := "level=warn msg=\"cause began\" node=n1 cause=" + cause.All[0].Name + " detail=not_ready evidence=\"one; two\"\nlevel=info msg=\"cause ended\" node=n1 cause=" + cause.All[0].Name + " after=4s\n"
+	if out.String() != want {
+		t.Errorf("%s\nwant\n%s", &out, want)
+	}
 }

@@ -13,19 +13,28 @@ import (
 const mostConnections = 256
 
 // connections bounds how many there are: who comes when there are too many takes the
-// place of who has been silent for longest, so that nobody holds what others need.
+// place of who has been silent for longest or, where all others are being served, of who
+// has been for longest: nobody holds what others need, not by a request without an end
+// either.
 type connections struct {
 	most int
 
 	mu sync.Mutex
 	// mu protects following.
-	open map[net.Conn]*list.Element // in silent; nil while it is being served
-	// silent are those that wait for a request, the longest first.
-	silent list.List
+	open map[net.Conn]place
+	// silent are those that wait for a request, served those that have one, the longest
+	// first.
+	silent, served list.List
+}
+
+// place is where a connection is; on no list if it was closed from here.
+type place struct {
+	on *list.List
+	at *list.Element
 }
 
 func newConnections(most int) *connections {
-	return &connections{most: most, open: map[net.Conn]*list.Element{}}
+	return &connections{most: most, open: map[net.Conn]place{}}
 }
 
 // state is for http.Server's ConnState.
@@ -42,20 +51,31 @@ func (c *connections) state(conn net.Conn, s http.ConnState) {
 func (c *connections) note(conn net.Conn, s http.ConnState) (victim net.Conn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if e := c.open[conn]; e != nil {
-		c.silent.Remove(e)
+	was, known := c.open[conn]
+	if was.on != nil {
+		was.on.Remove(was.at)
 	}
-	switch s {
-	case http.StateActive:
-		c.open[conn] = nil
-	case http.StateClosed, http.StateHijacked:
+	switch {
+	case s == http.StateClosed || s == http.StateHijacked:
 		delete(c.open, conn)
-	case http.StateNew, http.StateIdle:
-		c.open[conn] = c.silent.PushBack(conn)
-		if s == http.StateNew && len(c.open) > c.most {
-			victim = c.silent.Remove(c.silent.Front()).(net.Conn)
-			c.open[victim] = nil
+		return nil
+	case known && was.on == nil: // it is being closed
+		return nil
+	}
+	if s == http.StateNew && len(c.open) >= c.most {
+		from := &c.silent
+		if from.Len() == 0 {
+			from = &c.served
+		}
+		if front := from.Front(); front != nil {
+			victim = from.Remove(front).(net.Conn)
+			c.open[victim] = place{}
 		}
 	}
+	on := &c.silent
+	if s == http.StateActive {
+		on = &c.served
+	}
+	c.open[conn] = place{on, on.PushBack(conn)}
 	return victim
 }

@@ -23,7 +23,8 @@ func TestConnections(t *testing.T) {
 		{"the first has its answer", asks, http.StateIdle, nil}, {"the third asks", third, http.StateActive, nil},
 		{"a fourth takes the place of the first", fourth, http.StateNew, asks}, {"which is gone", asks, http.StateClosed, nil},
 		{"the fourth asks", fourth, http.StateActive, nil},
-		{"where all ask who comes goes", silent, http.StateNew, silent},
+		{"where all ask who has for longest goes", silent, http.StateNew, third}, {"whatever it does then", third, http.StateActive, nil},
+		{"one more comes, before that is gone", asks, http.StateNew, silent},
 	} {
 		if victim := c.note(step.conn, step.state); victim != step.victim {
 			t.Errorf("%s: %v goes, want %v", step.what, victim, step.victim)

@@ -12,6 +12,8 @@ import (
 type lineWriter struct {
 	lines chan logLine
 	lost  atomic.Uint64
+	// notice is the line that says how many were lost.
+	notice string
 }
 
 // logLine is what was written; or, if it is nil, a wish to hear that all before is out.
@@ -20,24 +22,39 @@ type logLine struct {
 	out  chan struct{}
 }
 
-// waitingLines are kept while they cannot be written.
-const waitingLines = 1024
+// waitingLines are kept while they cannot be written: as many as there are when the
+// nodes of a large cluster all become sick at once.
+const waitingLines = 8192
 
-func newLineWriter(to io.Writer) *lineWriter {
-	w := &lineWriter{lines: make(chan logLine, waitingLines)}
+// lostNotices say in each format how many lines were lost.
+var lostNotices = map[string]string{
+	"logfmt": "level=warn msg=\"log lines were lost: they could not be written\" lines=%d\n",
+	"json":   "{\"level\":\"warn\",\"msg\":\"log lines were lost: they could not be written\",\"lines\":%d}\n",
+}
+
+func newLineWriter(to io.Writer, format string) *lineWriter {
+	w := &lineWriter{lines: make(chan logLine, waitingLines), notice: lostNotices[format]}
 	go func() {
 		for l := range w.lines {
-			if l.out != nil {
-				close(l.out)
-				continue
-			}
-			if n := w.lost.Swap(0); n > 0 {
-				fmt.Fprintf(to, "level=warn msg=\"log lines were lost: they could not be written\" lines=%d\n", n)
-			}
-			_, _ = to.Write(l.text) // there is nobody to tell
+			w.write(to, l)
 		}
 	}()
 	return w
+}
+
+func (w *lineWriter) write(to io.Writer, l logLine) {
+	if n := w.lost.Swap(0); n > 0 {
+		if _, err := fmt.Fprintf(to, w.notice, n); err != nil {
+			w.lost.Add(n)
+		}
+	}
+	if l.out != nil {
+		close(l.out)
+		return
+	}
+	if _, err := to.Write(l.text); err != nil {
+		w.lost.Add(1)
+	}
 }
 
 func (w *lineWriter) Write(p []byte) (int, error) {

@@ -105,7 +105,7 @@ func main() {
 		}
 		debug.SetGCPercent(percent)
 	}
-	stderr := newLineWriter(os.Stderr)
+	stderr := newLineWriter(os.Stderr, cfg.logFormat)
 	logs := newLogs(stderr, cfg.logLevel, cfg.logFormat)
 	setKlog(logs, cfg.logLevel) // process-wide, so here and nowhere else
 

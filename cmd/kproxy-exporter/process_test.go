@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -459,10 +460,11 @@ func TestNowhereToLog(t *testing.T) {
 	}
 }
 
-// TestLineWriter is that who logs never waits, and that what is lost is said.
+// TestLineWriter is that who logs never waits, and that what is lost is said: by a pipe
+// that nobody reads at first, and by a disk that is full for a while.
 func TestLineWriter(t *testing.T) {
 	r, to := io.Pipe()
-	w := newLineWriter(to)
+	w := newLineWriter(to, "logfmt")
 	const lines = 3 * waitingLines
 	for i := range lines {
 		if n, err := fmt.Fprintf(w, "line %d\n", i); err != nil || n == 0 {
@@ -483,12 +485,45 @@ func TestLineWriter(t *testing.T) {
 		read <- string(b)
 	}()
 	w.flush(time.Minute)
-	fmt.Fprintln(w, "last") // what was lost is said before it
+	fmt.Fprintln(w, "last")
 	w.flush(time.Minute)
 	to.Close()
 	said := <-read
 	kept := strings.Count(said, "line ")
-	if lost := lines - kept; !strings.Contains(said, "line 0\n") || kept < waitingLines || !strings.Contains(said, fmt.Sprintf("lines=%d\n", lost)) {
+	if lost := lines - kept; !strings.Contains(said, "line 0\n") || kept < waitingLines || strings.Count(said, fmt.Sprintf("lines=%d\n", lost)) != 1 || strings.Count(said, "lines=") != 1 {
 		t.Errorf("%d lines were kept:\n%.200s", kept, said)
 	}
+
+	disk := &fullDisk{full: true}
+	w = newLineWriter(disk, "json")
+	for range 5 {
+		fmt.Fprintln(w, "line")
+	}
+	w.flush(time.Minute)
+	disk.mu.Lock()
+	disk.full = false
+	disk.mu.Unlock()
+	w.flush(time.Minute)
+	var notice struct {
+		Level string
+		Lines int
+	}
+	if err := json.Unmarshal(disk.b.Bytes(), &notice); err != nil || notice.Lines != 5 || notice.Level != "warn" {
+		t.Errorf("%q: %v", disk.b.String(), err)
+	}
+}
+
+// fullDisk takes nothing while it is full.
+type fullDisk struct {
+	lockedBuffer
+	full bool
+}
+
+func (f *fullDisk) Write(p []byte) (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.full {
+		return 0, syscall.ENOSPC
+	}
+	return f.b.Write(p)
 }

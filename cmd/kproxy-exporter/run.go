@@ -98,7 +98,8 @@ func (c config) wrong(command string) string {
 // shutdownTimeout is how long requests that are being answered may take to end.
 const shutdownTimeout = 5 * time.Second
 
-// headerTimeout is how long a client may take to say what it wants.
+// headerTimeout is how long a client may take to say what it wants, with a body if it
+// sends one: nobody reads it.
 const headerTimeout = 5 * time.Second
 
 // run serves a role until the context ends.
@@ -121,7 +122,7 @@ func run(ctx context.Context, cfg config, l logs, newRole func(config, logs) (ro
 		handler = withProfiles(handler)
 	}
 	server := &http.Server{
-		Handler: handler, ReadHeaderTimeout: headerTimeout, ReadTimeout: 30 * time.Second, WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute,
+		Handler: handler, ReadHeaderTimeout: headerTimeout, ReadTimeout: headerTimeout, WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute,
 		MaxHeaderBytes: 64 << 10, ConnState: newConnections(mostConnections).state,
 	}
 

@@ -152,6 +152,7 @@ func TestHostileAPI(t *testing.T) {
 		"versions that are gone":    func(s *stressed) { s.Forget(); s.EndWatches() },
 		"500":                       answer(http.StatusInternalServerError, "text/plain", "etcdserver: request timed out"),
 		"503":                       answer(http.StatusServiceUnavailable, "application/json", `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"ServiceUnavailable","code":503}`),
+		"410":                       answer(http.StatusGone, "application/json", `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Expired","code":410}`),
 		"429":                       answer(http.StatusTooManyRequests, "application/json", `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"TooManyRequests","code":429}`),
 		"401":                       answer(http.StatusUnauthorized, "application/json", `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Unauthorized","code":401}`),
 		"403":                       answer(http.StatusForbidden, "application/json", `{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Forbidden","code":403}`),

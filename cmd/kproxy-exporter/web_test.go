@@ -231,7 +231,7 @@ func TestHostileClients(t *testing.T) {
 	i := startInstance(t, kubeconfig(t, fakeAPI(t).URL))
 	i.awaitReady(t)
 	address := strings.TrimPrefix(i.url, "http://")
-	for name, says := range map[string]string{"nothing": "", "half a request": "GET /metrics HT"} {
+	for name, says := range map[string]string{"nothing": "", "half a request": "GET /metrics HT", "a request without its body": "GET /-/healthy HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"} {
 		var all []net.Conn
 		for range 3 * mostConnections {
 			c, err := net.Dial("tcp", address)

@@ -281,10 +281,10 @@ func (k *checker) passing() error {
 		for _, o := range ways {
 			does := ""
 			switch {
-			case o.Opaque || o.OwnOpaque || o.ByOther:
-			case o.To.IsValid():
+			case o.Opaque || o.OwnOpaque:
+			case o.To.IsValid() && !o.SentByOther:
 				does = "is sent to " + o.To.String()
-			case o.Masqueraded:
+			case o.Masqueraded && !o.ByOther:
 				does = "gets another source"
 			}
 			if does != "" {

@@ -298,13 +298,15 @@ func (s *suspect) counts(now, away time.Time, k Sync) bool {
 		at = away
 	}
 	age := now.Sub(at)
+	// It last heard of something when this changed: of this, or of nothing since.
+	heard := !k.Queued.Before(at.Add(-told)) && !k.Queued.After(at.Add(told))
 	switch {
 	case dead && !k.Away:
 		return true
 	case s.stood(now, k) && !away.After(s.since):
 		return true
-	case k.Known && k.Synced.After(at.Add(told)):
-		return true // it wrote rules long after it must have heard
+	case k.Known && k.Synced.After(at.Add(told)) && heard && now.Sub(s.since) >= told:
+		return true // it wrote rules long after it heard, and we have heard of nothing more
 	case k.Known && !k.Queued.Before(at.Add(-told)) && !k.Queued.IsZero():
 		return age >= waiting
 	}

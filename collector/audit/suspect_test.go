@@ -36,6 +36,8 @@ func TestJudge(t *testing.T) {
 		return ""
 	}
 	old := Sync{Queued: at(-time.Hour), Synced: at(-time.Hour), Known: true, Started: at(-2 * time.Hour)}
+	later := Sync{Known: true, Queued: at(19 * time.Second), Synced: at(20 * time.Second), Started: old.Started}
+	late := Sync{Known: true, Queued: at(10 * time.Second), Synced: at(10*time.Second + told + 1), Started: old.Started}
 	writes, wrote := old, old
 	writes.Queued = at(500 * time.Millisecond)
 	wrote.Synced = at(1500 * time.Millisecond)
@@ -103,7 +105,18 @@ func TestJudge(t *testing.T) {
 			{10*time.Second + waiting - 1, wrong, Sync{Known: true, Queued: at(10 * time.Second)}, "pending", OfAll}, {10*time.Second + waiting, wrong, Sync{Known: true, Queued: at(10 * time.Second)}, "drift", OfAll},
 		}},
 		"the API changed it, kube-proxy wrote, and not that": {10 * time.Second, time.Time{}, []look{
-			{time.Second, right, old, "", OfAll}, {11 * time.Second, wrong, old, "pending", OfAll}, {16 * time.Second, wrong, Sync{Known: true, Synced: at(14 * time.Second)}, "pending", OfAll}, {17 * time.Second, wrong, Sync{Known: true, Synced: at(10*time.Second + told + 1)}, "drift", OfAll},
+			{time.Second, right, old, "", OfAll}, {11 * time.Second, wrong, old, "pending", OfAll}, {16 * time.Second, wrong, Sync{Known: true, Queued: at(10 * time.Second), Synced: at(14 * time.Second)}, "pending", OfAll}, {17 * time.Second, wrong, Sync{Known: true, Queued: at(10 * time.Second), Synced: at(10*time.Second + told + 1)}, "drift", OfAll},
+		}},
+		"the API changed it, and kube-proxy wrote what it heard of later": {10 * time.Second, time.Time{}, []look{
+			{time.Second, right, old, "", OfAll}, {11 * time.Second, wrong, old, "pending", OfAll}, {30 * time.Second, wrong, later, "pending", OfAll},
+			{10*time.Second + waiting - 1, wrong, later, "pending", OfAll}, {10*time.Second + waiting, wrong, later, "drift", OfAll},
+		}},
+		"the API changed it, and again, which we have not heard and kube-proxy wrote": {10 * time.Second, time.Time{}, []look{
+			{time.Second, right, old, "", OfAll}, {10 * time.Second, right, old, "", OfAll}, {20 * time.Second, wrong, later, "pending", OfAll}, {20*time.Second + again, wrong, later, "pending", OfAll},
+			{21 * time.Second, right, later, "", OfAll},
+		}},
+		"the API changed it, and kube-proxy wrote it late, and something else": {10 * time.Second, time.Time{}, []look{
+			{10 * time.Second, right, old, "", OfAll}, {16 * time.Second, wrong, late, "pending", OfAll}, {16*time.Second + again, wrong, late, "pending", OfAll}, {16*time.Second + told, wrong, late, "drift", OfAll},
 		}},
 		"the API changed it, kube-proxy is stopped": {10 * time.Second, time.Time{}, []look{
 			{11 * time.Second, wrong, Sync{Halted: true}, "unsure", OfAll}, {12 * time.Second, wrong, Sync{Halted: true}, "drift", OfAll},
@@ -114,14 +127,14 @@ func TestJudge(t *testing.T) {
 		}},
 		"the audit begins anew after the API changed it, and kube-proxy wrote between": {-time.Minute, time.Time{}, []look{
 			{0, wrong, old, "unsure", OfAll}, {time.Second, wrong, Sync{Known: true, Synced: at(-30 * time.Second)}, "unsure", OfAll}, {20 * time.Second, wrong, Sync{Synced: at(15 * time.Second)}, "unsure", OfAll},
-			{20 * time.Second, wrong, Sync{Known: true, Synced: at(15 * time.Second)}, "drift", OfAll},
+			{20 * time.Second, wrong, Sync{Known: true, Synced: at(15 * time.Second)}, "unsure", OfAll},
 		}},
 		"the API changed it while only others were looked at": {2 * time.Second, time.Time{}, []look{
 			{time.Second, right, old, "", OfAll}, {2*time.Second + 1, right, old, "", OfSuspects}, {3 * time.Second, wrong, old, "pending", OfAll}, {4 * time.Second, wrong, old, "pending", OfAll},
 		}},
 		"a rule that is left of a Service that went": {2 * time.Second, time.Time{}, []look{
 			{time.Second, right, old, "", OfAll}, {3 * time.Second, left, old, "pending", OfAll}, {4 * time.Second, left, old, "pending", OfAll},
-			{9 * time.Second, left, Sync{Known: true, Synced: at(2*time.Second + told + 1)}, "drift", OfAll},
+			{9 * time.Second, left, Sync{Known: true, Queued: at(2 * time.Second), Synced: at(2*time.Second + told + 1)}, "drift", OfAll},
 		}},
 		"a rule for nobody that somebody adds": {0, time.Time{}, []look{{time.Second, right, old, "", OfAll}, {2 * time.Second, left, old, "pending", OfAll}, {3 * time.Second, left, old, "drift", OfAll}}},
 		"the API changed it and went away": {2 * time.Second, time.Time{}, []look{

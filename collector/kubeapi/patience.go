@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -115,7 +116,7 @@ func (b *answerBody) Close() error {
 		b.timer.Stop()
 	}
 	if b.frames != nil {
-		b.frames.end()
+		b.frames.close()
 	}
 	b.cancel(nil)
 	return b.ReadCloser.Close()
@@ -130,7 +131,11 @@ type frames struct {
 	head  [4]byte
 	heads int    // how many bytes of head have come
 	left  uint32 // how much of the event is to come
-	timer *time.Timer
+
+	mu sync.Mutex
+	// mu protects following: who reads and who closes need not be the same.
+	timer  *time.Timer
+	closed bool
 }
 
 // pass follows what has come.
@@ -153,7 +158,9 @@ func (f *frames) pass(b []byte) error {
 			f.end()
 		}
 	}
-	if (f.left > 0 || f.heads > 0) && f.timer == nil {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if (f.left > 0 || f.heads > 0) && f.timer == nil && !f.closed {
 		f.timer = time.AfterFunc(f.within, f.late)
 	}
 	return nil
@@ -161,8 +168,18 @@ func (f *frames) pass(b []byte) error {
 
 // end notes that an event is complete.
 func (f *frames) end() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	if f.timer != nil {
 		f.timer.Stop()
 		f.timer = nil
 	}
+}
+
+// close notes that nothing more is waited for.
+func (f *frames) close() {
+	f.end()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.closed = true
 }

@@ -31,17 +31,18 @@ func TestPatience(t *testing.T) {
 		want error
 		text string // of the error, where it has no name
 	}{
-		"no answer":                     {path: "/x", head: time.Minute, want: errNoAnswer},
-		"an answer without an end":      {path: "/x", says: []string{"a"}, rest: time.Minute, want: errNoEnd},
-		"an answer in time":             {path: "/x", says: []string{"a", "b"}},
-		"a watch that says nothing":     {path: watch, rest: time.Second},
-		"a watch that does not end":     {path: watch, rest: time.Minute, want: errLong},
-		"a watch for ever, as was said": {path: "/x?watch=true", rest: 500 * time.Millisecond},
-		"half an event":                 {path: watch, says: []string{event(10)[:8]}, rest: time.Minute, want: errHalf},
-		"half the length of an event":   {path: watch, says: []string{"\x00\x00"}, rest: time.Minute, want: errHalf},
-		"half an event that grows":      {path: watch, says: strings.Split("\x00\x00\x01\x00"+strings.Repeat("x", 40), ""), want: errHalf},
-		"events, and a long pause":      {path: watch, says: []string{event(10), event(0) + event(3)}, rest: 500 * time.Millisecond},
-		"an event of 4 GB":              {path: watch, says: []string{"\xff\xff\xff\xff"}, rest: time.Minute, text: "one of 4294967295 bytes"},
+		"no answer":                               {path: "/x", head: time.Minute, want: errNoAnswer},
+		"an answer without an end":                {path: "/x", says: []string{"a"}, rest: time.Minute, want: errNoEnd},
+		"an answer in time":                       {path: "/x", says: []string{"a", "b"}},
+		"a watch that says nothing":               {path: watch, rest: time.Second},
+		"a watch that does not end":               {path: watch, rest: time.Minute, want: errLong},
+		"a watch for ever, as was said":           {path: "/x?watch=true", rest: 500 * time.Millisecond},
+		"half an event":                           {path: watch, says: []string{event(10)[:8]}, rest: time.Minute, want: errHalf},
+		"half the length of an event":             {path: watch, says: []string{"\x00\x00"}, rest: time.Minute, want: errHalf},
+		"half an event that grows":                {path: watch, says: strings.Split("\x00\x00\x01\x00"+strings.Repeat("x", 40), ""), want: errHalf},
+		"an event in two parts, and a long pause": {path: watch, says: []string{event(10)[:6], event(10)[6:]}, rest: 500 * time.Millisecond},
+		"events, and a long pause":                {path: watch, says: []string{event(10), event(0) + event(3)}, rest: 500 * time.Millisecond},
+		"an event of 4 GB":                        {path: watch, says: []string{"\xff\xff\xff\xff"}, rest: time.Minute, text: "one of 4294967295 bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -97,6 +98,7 @@ func FuzzFrames(f *testing.F) {
 	f.Add([]byte("\x00\x00\x00\x02ab\x00\x00\x00\x00\x00\x00\x00\x01"), 3)
 	f.Add([]byte("\xff\xff\xff\xffabc"), 1)
 	f.Add([]byte("<html>"), 2)
+	f.Add([]byte("\x00\x00\x00\x02ab"), 1)
 	f.Fuzz(func(t *testing.T, b []byte, step int) {
 		one, many := &frames{within: time.Hour}, &frames{within: time.Hour}
 		err := one.pass(b)

@@ -43,6 +43,8 @@ type Outcome struct {
 	Masqueraded, Hairpin bool
 	// ByOther says that it was somebody else's rule that replaced it.
 	ByOther bool
+	// SentByOther says that it was somebody else's rule that sent it to To.
+	SentByOther bool
 	// Weight is how much of the packets of that source go this way, 0 to 1.
 	Weight float64
 	// Known is the list by which the source is remembered, for how long in ms;

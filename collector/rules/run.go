@@ -319,7 +319,7 @@ func (s *state) dnat(to netip.Addr, port uint16) *Verdict {
 		port = s.p.Dst.Port()
 	}
 	s.p.Dst = netip.AddrPortFrom(to, port)
-	s.out.To = s.p.Dst
+	s.out.To, s.out.SentByOther = s.p.Dst, !s.own()
 	s.header()
 	return accept
 }

@@ -131,16 +131,21 @@ func TestRenders(t *testing.T) {
 					t.Errorf("%q in\n%s", text, out)
 				}
 			}
+			seen := map[string]bool{}
 			for _, document := range strings.Split(out, "\n---\n") {
-				checkDocument(t, document)
+				is := checkDocument(t, document)
+				if is != "" && seen[is] {
+					t.Errorf("%s is there twice", is)
+				}
+				seen[is] = true
 			}
 		})
 	}
 }
 
 // checkDocument wants that what no API server of the lab knows is well formed, and
-// that each object says where it is and whose.
-func checkDocument(t *testing.T, document string) {
+// that each object says where it is and whose; it returns its kind, namespace and name.
+func checkDocument(t *testing.T, document string) string {
 	t.Helper()
 	var is struct {
 		Kind     string
@@ -151,7 +156,7 @@ func checkDocument(t *testing.T, document string) {
 	}
 	if err := yaml.Unmarshal([]byte(document), &is); err != nil {
 		t.Errorf("%v\n%s", err, document)
-		return
+		return ""
 	}
 	strict := map[string]any{
 		"PodMonitor": &monitoringv1.PodMonitor{}, "ServiceMonitor": &monitoringv1.ServiceMonitor{}, "PrometheusRule": &monitoringv1.PrometheusRule{},
@@ -160,18 +165,19 @@ func checkDocument(t *testing.T, document string) {
 		"ClusterRole": &rbacv1.ClusterRole{}, "ClusterRoleBinding": &rbacv1.ClusterRoleBinding{}, "Role": &rbacv1.Role{}, "RoleBinding": &rbacv1.RoleBinding{},
 	}
 	if is.Kind == "" {
-		return // a comment
+		return "" // a comment
 	}
 	into := strict[is.Kind]
 	if into == nil {
 		t.Errorf("kind %q is not checked", is.Kind)
-		return
+		return ""
 	}
 	if err := yaml.UnmarshalStrict([]byte(document), into); err != nil {
 		t.Errorf("%s %s: %v", is.Kind, is.Metadata.Name, err)
 	}
+	name := is.Kind + " " + is.Metadata.Namespace + "/" + is.Metadata.Name
 	if is.Kind == "Namespace" {
-		return
+		return name
 	}
 	if !strings.HasPrefix(is.Kind, "Cluster") && is.Metadata.Namespace == "" {
 		t.Errorf("%s %s says no namespace", is.Kind, is.Metadata.Name)
@@ -179,6 +185,7 @@ func checkDocument(t *testing.T, document string) {
 	if is.Metadata.Labels["app.kubernetes.io/instance"] == "" {
 		t.Errorf("%s %s has no label of its release", is.Kind, is.Metadata.Name)
 	}
+	return name
 }
 
 // TestOtherNames wants that releases with other names do not meet, and that the roles
@@ -204,15 +211,17 @@ func TestOtherNames(t *testing.T) {
 // TestBadValues wants a clear word for what cannot be.
 func TestBadValues(t *testing.T) {
 	for name, tc := range map[string]struct{ set, says string }{
-		"no image":                {"image.repository=", "where the cluster finds the image"},
-		"a misspelt value":        {"nodes.enabled=false", "nodes"},
-		"an audit that is not":    {"node.audit=some", "audit"},
-		"a bad digest":            {"image.digest=latest", "digest"},
-		"a canary without nodes":  {"canary.enabled=true,node.enabled=false", "it takes cluster.enabled"},
-		"both monitors":           {"podMonitor.enabled=true,serviceMonitor.enabled=true", "scraped twice"},
-		"an interval that is not": {"canary.interval=soon", "interval"},
-		"a label that is no text": {"podMonitor.labels.a=1", "labels"},
-		"many replicas":           {"cluster.replicas=50", "replicas"},
+		"no image":                                {"image.repository=", "where the cluster finds the image"},
+		"a misspelt value":                        {"nodes.enabled=false", "nodes"},
+		"an audit that is not":                    {"node.audit=some", "audit"},
+		"a bad digest":                            {"image.digest=latest", "digest"},
+		"a canary without nodes":                  {"canary.enabled=true,node.enabled=false", "it takes cluster.enabled"},
+		"both monitors":                           {"podMonitor.enabled=true,serviceMonitor.enabled=true", "scraped twice"},
+		"an interval that is not":                 {"canary.interval=soon", "interval"},
+		"a label that is no text":                 {"podMonitor.labels.a=1", "labels"},
+		"an interval too short":                   {"canary.interval=5s", "interval"},
+		"one privileged and restricted namespace": {"node.namespace=x,probe.namespace=x,probe.enabled=true", "give the prober one of its own"},
+		"many replicas":                           {"cluster.replicas=50", "replicas"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if _, err := render(t, tc.set); err == nil || !strings.Contains(err.Error(), tc.says) {
