@@ -173,6 +173,11 @@ func (c *contact) listWatch(
 			if err != nil {
 				if !expired(err) {
 					c.failedUnlessStopped(ctx, err)
+					return w, err
+				}
+				select { // client-go asks again at once, however often
+				case <-ctx.Done():
+				case <-time.After(settled):
 				}
 				return w, err
 			}

@@ -275,7 +275,7 @@ func (s *Server) encode(with runtime.Serializer, o runtime.Object) ([]byte, erro
 		version = gvks[0].GroupVersion()
 	}
 	var out bytes.Buffer
-	err := s.codecs.EncoderForVersion(with, version).Encode(o, &out)
+	err := s.codecs.EncoderForVersion(with, version).Encode(o.DeepCopyObject(), &out) // it writes the kind into it
 	return out.Bytes(), err
 }
 
