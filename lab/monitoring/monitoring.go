@@ -252,7 +252,7 @@ func (m *Monitoring) SickRules(ctx context.Context) (names []string, err error) 
 		}
 	}
 	if rules == 0 {
-		return nil, errors.New("Prometheus has no rules")
+		return nil, errors.New("there are no rules")
 	}
 	return names, nil
 }
