@@ -632,7 +632,8 @@ func (l *look) mutation(ctx context.Context, texts []string, s *audit.State, bef
 	}
 	e := l.effect(before, after, localEndpoints(s))
 	switch {
-	case e == "" && len(res.Drifts) > 0:
+	case e == "" && slices.ContainsFunc(res.Drifts, func(d audit.Drift) bool { return !strings.Contains(d.What, "of which its part is") }):
+		// Of parts of the traffic the audit knows more digits than are compared here.
 		return true, fmt.Errorf("it has no effect, but: %+v", res.Drifts)
 	case e != "" && len(res.Drifts) == 0:
 		return true, fmt.Errorf("nothing is said of %s", e)
