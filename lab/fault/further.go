@@ -2,6 +2,7 @@ package fault
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"syscall"
 	"time"
@@ -194,13 +195,44 @@ var policyFaults = []Fault{
 		Name: "containerd-stopped", Breaks: "the container runtime is stopped", OnNode: "container_runtime/down",
 		Cause: "container_runtime", Detail: "down", Beside: []string{"node_not_ready"},
 		inject: func(_ context.Context, t *target) error { return t.machine.StopService("containerd", syscall.SIGKILL) },
-		heal: func(_ context.Context, t *target) error {
+		heal: func(ctx context.Context, t *target) error {
 			if err := startIfStopped(t.machine, "containerd"); err != nil {
 				return err
 			}
-			return cluster.RestartService(t.machine, "kubelet")
+			if err := cluster.RestartService(t.machine, "kubelet"); err != nil {
+				return err
+			}
+			return t.keepKubelet(ctx)
 		},
 	},
+}
+
+// keepKubelet starts the kubelet as often as it ends, as systemd does, until it has run
+// for a while: a container runtime that has just begun refuses it, and it ends.
+func (t *target) keepKubelet(ctx context.Context) error {
+	const while = 3 * time.Second
+	ctx, cancel := context.WithTimeout(ctx, waitReady)
+	defer cancel()
+	for began := time.Now(); time.Since(began) < while; {
+		states, err := t.machine.Services()
+		if err != nil {
+			return err
+		}
+		for _, s := range states {
+			if s.Name == "kubelet" && !s.Running {
+				began = time.Now()
+				if err := cluster.StartService(t.machine, "kubelet"); err != nil {
+					return err
+				}
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the kubelet does not stay: %w", ctx.Err())
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+	return nil
 }
 
 // squat listens on a port of the node as soon as kube-proxy lets go of it.
