@@ -77,20 +77,11 @@ func startProcessIn(t *testing.T, group, server string) *process {
 	t.Helper()
 	p := &process{said: &lockedBuffer{}}
 	p.Cmd = exec.Command("sh", "-c", `echo $$ >"$0" && exec "$@"`, group, os.Args[0], "cluster", "--kubeconfig", kubeconfig(t, server), "--web.listen-address", "127.0.0.1:0", "--ports.interval", "0")
-	p.Env = append(os.Environ(), asExporter+"=1")
 	log, err := p.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := p.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if p.ProcessState == nil {
-			_ = p.Process.Kill()
-			_ = p.Wait()
-		}
-	})
+	p.begin(t)
 	lines := bufio.NewReader(log)
 	for p.url == "" {
 		line, err := lines.ReadString('\n')
@@ -103,6 +94,21 @@ func startProcessIn(t *testing.T, group, server string) *process {
 	}
 	go func() { _, _ = io.Copy(p.said, lines) }()
 	return p
+}
+
+// begin starts it, until the test's end at the latest.
+func (p *process) begin(t *testing.T) {
+	t.Helper()
+	p.Env = append(os.Environ(), asExporter+"=1")
+	if err := p.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if p.ProcessState == nil {
+			_ = p.Process.Kill()
+			_ = p.Wait()
+		}
+	})
 }
 
 // end sends SIGTERM and wants that it ends well, and soon.
@@ -431,17 +437,8 @@ func TestNowhereToLog(t *testing.T) {
 			address := freeAddress(t)
 			p := &process{url: "http://" + address, said: &lockedBuffer{}}
 			p.Cmd = exec.Command(os.Args[0], "cluster", "--kubeconfig", kubeconfig(t, s.http.URL), "--web.listen-address", address, "--ports.interval", "0", "--log.level", "debug")
-			p.Env = append(os.Environ(), asExporter+"=1")
 			p.Stderr = to
-			if err := p.Start(); err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() {
-				if p.ProcessState == nil {
-					_ = p.Process.Kill()
-					_ = p.Wait()
-				}
-			})
+			p.begin(t)
 			scrapes := 0
 			for sick := 0; sick < 20; sick++ { // each is at least 50 lines of the log
 				status := []corev1.ConditionStatus{corev1.ConditionTrue, corev1.ConditionFalse}[sick%2]
