@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/kproxy-exporter/kproxy-exporter/collector/audit"
 	"github.com/kproxy-exporter/kproxy-exporter/collector/cause"
 	"github.com/kproxy-exporter/kproxy-exporter/collector/rules"
@@ -66,12 +68,13 @@ type familyAudit struct {
 	polled bool
 	// told is what the kernel said to have changed since that look.
 	told rules.Changes
-	// whole is when all Services were last looked at, wholeTook how long that took.
-	whole     time.Time
-	wholeTook time.Duration
-	frame     *rules.Frame // of the rules then; nil if they cannot be read in part
-	claims    *audit.Claims
-	claimedAt int // the version of the Services of which they are
+	// whole is when all Services were last looked at, wholeTook how long that took and
+	// wholeCost what it cost of the processors.
+	whole                time.Time
+	wholeTook, wholeCost time.Duration
+	frame                *rules.Frame // of the rules then; nil if they cannot be read in part
+	claims               *audit.Claims
+	claimedAt            int // the version of the Services of which they are
 }
 
 // auditSeen is the outcome of the newest look; at is zero if there was none.
@@ -101,8 +104,8 @@ const (
 	auditExamples = 10
 )
 
-// Looks at all Services may take 0.8 % of a core and those at what changed 0.2 %;
-// so much more may be spent at once after a calm time.
+// Looks at all Services may take 0.8 % of a core and those at what changed 0.2 %, by
+// what the process spends meanwhile; so much more may be spent at once after a calm time.
 const (
 	wholeShare = 125
 	partShare  = 500
@@ -160,7 +163,7 @@ func (a *ruleAudit) run(ctx context.Context) {
 		case l.pending: // what differs, and only that, is looked at again soon
 			rest = max(rest, auditSoon, min(10*(l.whole+l.part), auditEvery))
 			limit = rest
-		case l.whole+l.part > 0:
+		case l.took > 0:
 			limit = auditStood
 		}
 		if l.owed {
@@ -197,8 +200,9 @@ type looked struct {
 	pending bool
 	// owed says that all Services are to be looked at, which may not be afforded yet.
 	owed bool
-	// whole and part are how long looks at all Services and at some took.
-	whole, part time.Duration
+	// whole and part are what looks at all Services and at some cost of the processors,
+	// took how long they took.
+	whole, part, took time.Duration
 }
 
 func (a *ruleAudit) lookSafely(ctx context.Context) (l looked, err error) {
@@ -270,8 +274,8 @@ func (a *ruleAudit) look(ctx context.Context, l *looked) error {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if seen.took = a.seen.took; l.whole+l.part > 0 {
-		seen.took = l.whole + l.part
+	if seen.took = a.seen.took; l.took > 0 {
+		seen.took = l.took
 	}
 	a.seen = seen
 	return nil
@@ -290,11 +294,14 @@ func (a *ruleAudit) lookFamily(ctx context.Context, reader *rules.Reader, one *f
 	if c.Mode == audit.ModeNFTables && one.generation != seen.generation {
 		one.told.Add(a.told.take(ctx, c.Family, seen.generation))
 	}
-	p, result, version, cost, err := a.compare(reader, one, c, seen)
+	began, spent := time.Now(), processors()
+	p, result, version, err := a.compare(reader, one, c, seen)
 	if p == nil {
 		l.owed = true
 		return nil
 	}
+	took, cost := time.Since(began), processors()-spent
+	l.took += took
 	if p.extent == audit.OfAll {
 		l.whole += cost
 	} else {
@@ -311,7 +318,7 @@ func (a *ruleAudit) lookFamily(ctx context.Context, reader *rules.Reader, one *f
 		one.at, one.generation, one.version, one.addresses, one.told = seen.at, seen.generation, version, c.Addresses, rules.Changes{}
 	}
 	if p.extent == audit.OfAll {
-		one.whole, one.wholeTook = seen.at, cost
+		one.whole, one.wholeTook, one.wholeCost = seen.at, took, cost
 	}
 	return nil
 }
@@ -319,7 +326,7 @@ func (a *ruleAudit) lookFamily(ctx context.Context, reader *rules.Reader, one *f
 // compare plans a look and makes it; p is nil if it may not be made now. What takes
 // milliseconds is compared with what the API wants while that cannot change, what may
 // take seconds with a copy.
-func (a *ruleAudit) compare(reader *rules.Reader, one *familyAudit, c *audit.Config, seen *auditSeen) (p *plan, result audit.Result, version int, cost time.Duration, err error) {
+func (a *ruleAudit) compare(reader *rules.Reader, one *familyAudit, c *audit.Config, seen *auditSeen) (p *plan, result audit.Result, version int, err error) {
 	d := a.n.desired
 	d.mu.Lock()
 	held := true
@@ -332,7 +339,7 @@ func (a *ruleAudit) compare(reader *rules.Reader, one *familyAudit, c *audit.Con
 	c.Zone, c.ZoneKnown = d.audit.zone, d.audit.zone != ""
 	is, ok := a.plan(one, c, seen)
 	if !ok {
-		return nil, result, version, 0, nil
+		return nil, result, version, nil
 	}
 	state := d.audit.state()
 	if is.extent == audit.OfAll || c.Mode != audit.ModeNFTables {
@@ -340,9 +347,18 @@ func (a *ruleAudit) compare(reader *rules.Reader, one *familyAudit, c *audit.Con
 		d.mu.Unlock()
 		held = false
 	}
-	began := time.Now()
 	result, err = a.check(reader, state, c, is, one)
-	return &is, result, version, time.Since(began), err
+	return &is, result, version, err
+}
+
+// processors is what the process has spent of them: a look's share of it goes on in
+// other threads too, and in the garbage collector.
+func processors() time.Duration {
+	var u unix.Rusage
+	if unix.Getrusage(unix.RUSAGE_SELF, &u) != nil { // which cannot be
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // counted is how many Services of an IP family are compared; the caller holds the lock

@@ -8,12 +8,9 @@ import (
 	"github.com/kproxy-exporter/kproxy-exporter/collector/rules"
 )
 
-// Names that kube-proxy gives (pkg/proxy of Kubernetes): its own table in mode
-// nftables, and its first chain in the modes that write by iptables.
-const (
-	proxyTable    = "kube-proxy"
-	servicesChain = "KUBE-SERVICES"
-)
+// servicesChain is kube-proxy's first chain in the modes that write by iptables
+// (pkg/proxy of Kubernetes).
+const servicesChain = "KUBE-SERVICES"
 
 // RuleWorlds says where rules of kube-proxy are that packets meet.
 type RuleWorlds struct {
@@ -55,11 +52,15 @@ func ReadRuleWorlds(before RuleWorlds) (w RuleWorlds, err error) {
 // readNFTables asks of both IP families.
 func (w *RuleWorlds) readNFTables(r *rules.Reader) error {
 	for _, family := range []rules.Family{rules.IPv4, rules.IPv6} {
-		frame, err := r.ReadFrame(family, proxyTable, "nat")
+		own, err := r.HasOwn(family)
 		if err != nil {
 			return err
 		}
-		w.NFTables = w.NFTables || frame.Has(proxyTable)
+		w.NFTables = w.NFTables || own
+		frame, err := r.ReadBuiltIn(family, "nat")
+		if err != nil {
+			return err
+		}
 		part := r.ReadPart(family, frame)
 		for _, h := range []rules.Hook{rules.Prerouting, rules.Input, rules.Output, rules.Postrouting} {
 			linked, err := part.Linked(h, "nat", servicesChain)

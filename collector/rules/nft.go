@@ -86,7 +86,7 @@ func (r *Reader) ReadNFTables(f Family) (*Ruleset, error) {
 // are read when they are asked for, as one dump of all takes the kernel a time that
 // grows with the square of their number.
 func (r *Reader) ReadIPTables(f Family) (*Ruleset, error) {
-	frame, err := r.ReadFrame(f, iptablesTables...)
+	frame, err := r.ReadBuiltIn(f, iptablesTables...)
 	if err != nil {
 		return nil, err
 	}

@@ -3,7 +3,6 @@ package rules
 import (
 	"errors"
 	"fmt"
-	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -23,24 +22,74 @@ func (r *Ruleset) Frame() *Frame {
 	return f
 }
 
-// ReadFrame reads that of the present rules, of some tables; of kube-proxy's own if
-// none is named.
-func (r *Reader) ReadFrame(f Family, tables ...string) (*Frame, error) {
-	if len(tables) == 0 {
-		tables = []string{ownTable}
-	}
+// ReadFrame reads that of kube-proxy's own table. All chains of all tables are listed for
+// it, of which there may be a hundred thousand.
+func (r *Reader) ReadFrame(f Family) (*Frame, error) {
 	out := &Frame{}
 	err := r.chains(f, func(c *Chain) {
-		if c.Base() && slices.Contains(tables, c.Table) {
+		if c.Base() && c.Table == ownTable {
 			out.bases = append(out.bases, *c)
 		}
 	})
 	return out, err
 }
 
-// Has is whether packets meet a table.
-func (f *Frame) Has(table string) bool {
-	return slices.ContainsFunc(f.bases, func(c Chain) bool { return c.Table == table })
+// builtIn are the chains that iptables hooks in, by their table. It has no others.
+var builtIn = map[string][]string{
+	"filter": {"INPUT", "FORWARD", "OUTPUT"},
+	"nat":    {"PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"},
+}
+
+// ReadBuiltIn reads the frame of tables that iptables on nf_tables writes, filter or nat:
+// it asks for their chains by name.
+func (r *Reader) ReadBuiltIn(f Family, tables ...string) (*Frame, error) {
+	out := &Frame{}
+	dormant, err := r.dormant(f)
+	if err != nil {
+		return nil, err
+	}
+	for _, table := range tables {
+		for _, name := range builtIn[table] {
+			c, err := r.chain(f, table, name)
+			if err != nil {
+				return nil, err
+			}
+			if c == nil || !c.Base() {
+				continue
+			}
+			if dormant[table] {
+				c.Hook = noHook
+			}
+			out.bases = append(out.bases, *c)
+		}
+	}
+	return out, nil
+}
+
+// HasOwn is whether packets meet kube-proxy's own table.
+func (r *Reader) HasOwn(f Family) (bool, error) {
+	c, err := r.chain(f, ownTable, "nat-prerouting")
+	if err != nil || c != nil && c.Base() {
+		return err == nil, err
+	}
+	// One without this chain is none that kube-proxy wrote, and may have others.
+	s := &partSource{nftSource{r, f}}
+	there, err := s.one(unix.NFT_MSG_GETTABLE, "table "+ownTable, func([]byte) error { return nil }, attribute{kind: unix.NFTA_TABLE_NAME, text: ownTable})
+	if err != nil || !there {
+		return false, err
+	}
+	frame, err := r.ReadFrame(f)
+	return err == nil && len(frame.bases) > 0, err
+}
+
+// chain asks for one by its name; nil if there is none.
+func (r *Reader) chain(f Family, table, name string) (c *Chain, err error) {
+	s := &partSource{nftSource{r, f}}
+	_, err = s.one(unix.NFT_MSG_GETCHAIN, "chain "+name, func(b []byte) error {
+		c, err = chainOf(b)
+		return err
+	}, attribute{kind: unix.NFTA_CHAIN_TABLE, text: table}, attribute{kind: unix.NFTA_CHAIN_NAME, text: name})
+	return c, err
 }
 
 // ReadPart reads nothing yet: rules, sets, and single elements of sets that have a

@@ -56,7 +56,7 @@ func auditCost(ctx context.Context, c *cluster.Cluster, cfg Config, out io.Write
 	if err != nil {
 		return err
 	}
-	busy, err := use(ctx, m, cp, url, func(ctx context.Context) error { return churnEndpoints(ctx, client, cfg.Services) }, p, "watch it while an endpoint changes each second")
+	busy, err := use(ctx, m, cp, url, func(ctx context.Context) error { return churnEndpoints(ctx, client, cfg.Services, 1) }, p, "watch it while an endpoint changes each second")
 	if err != nil {
 		return err
 	}
@@ -91,6 +91,16 @@ func Fill(ctx context.Context, c *cluster.Cluster, services int) error {
 		return err
 	}
 	return populateServices(ctx, client, services)
+}
+
+// Churn changes an endpoint of another of so many Services, which Fill made, each
+// second until the context ends.
+func Churn(ctx context.Context, c *cluster.Cluster, services int) error {
+	client, err := quickClient(c)
+	if err != nil {
+		return err
+	}
+	return churnEndpoints(ctx, client, services, int(time.Now().Unix()))
 }
 
 // use is what the exporter and kube-proxy took on a node in the idle window,
@@ -174,6 +184,9 @@ func populateServices(ctx context.Context, client kubernetes.Interface, n int) e
 	})
 }
 
+// turns is how many last endpoints a Service may have.
+const turns = 6
+
 // sliceOf has the endpoints of a Service; each turn has another last one.
 func sliceOf(i, turn int) *discoveryv1.EndpointSlice {
 	name := serviceName(i)
@@ -184,8 +197,8 @@ func sliceOf(i, turn int) *discoveryv1.EndpointSlice {
 	}
 	for j := range endpointsPerName {
 		n := i*endpointsPerName + j
-		if j == endpointsPerName-1 && turn%2 == 1 {
-			n += 1 << 20
+		if j == endpointsPerName-1 {
+			n += turn % turns << 20
 		}
 		s.Endpoints = append(s.Endpoints, discoveryv1.Endpoint{
 			Addresses: []string{fmt.Sprintf("10.%d.%d.%d", 144+n>>16, n>>8&255, n&255)}, NodeName: new(fmt.Sprintf("node-%d", n%1000)), Zone: new(fmt.Sprintf("zone-%d", n%3)),
@@ -196,11 +209,12 @@ func sliceOf(i, turn int) *discoveryv1.EndpointSlice {
 	return s
 }
 
-// churnEndpoints changes one endpoint of another Service each second until the context ends.
-func churnEndpoints(ctx context.Context, client kubernetes.Interface, n int) error {
+// churnEndpoints changes one endpoint of another Service each second until the context
+// ends. Where it was done before, it goes on with another first turn.
+func churnEndpoints(ctx context.Context, client kubernetes.Interface, n, first int) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	for i := 1; ; i++ {
+	for i := first; ; i++ {
 		select {
 		case <-ctx.Done():
 			return nil

@@ -43,10 +43,16 @@ func benchCommand(app *kingpin.Application, lab *string) (string, func() error) 
 func fillCommand(app *kingpin.Application, lab *string) (string, func() error) {
 	cmd := app.Command("fill", "Make Services of ten endpoints each, which nobody answers at.")
 	services := cmd.Flag("services", "How many.").Default("10000").Int()
+	churn := cmd.Flag("churn", "Make none, but change an endpoint of those that are there each second until interrupted.").Bool()
 	return cmd.FullCommand(), func() error {
 		c, err := cluster.Open(*lab)
 		if err != nil {
 			return err
+		}
+		if *churn {
+			ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+			defer stop()
+			return bench.Churn(ctx, c, *services)
 		}
 		return progress().Step("make Services", func() error { return bench.Fill(context.Background(), c, *services) })
 	}
