@@ -161,6 +161,7 @@ func (c *Cluster) Run(ctx context.Context) {
 	if c.mover != nil {
 		wg.Go(func() { c.mover.run(ctx) })
 	}
+	wg.Go(func() { c.history.watch(ctx, func(now time.Time) { c.judge(now) }) })
 	wg.Wait()
 }
 

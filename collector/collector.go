@@ -46,12 +46,7 @@ var (
 // sources answer, in Prometheus' text format.
 func (c *Cluster) WriteMetrics(w io.Writer) error {
 	now := time.Now()
-	var verdicts []verdict
-	var j cause.Judgement
-	for s := range c.snapshots(now) {
-		j.Judge(s)
-		verdicts = append(verdicts, newVerdict(s, &j, c.history))
-	}
+	verdicts := c.judge(now)
 	e := newExposition(w)
 	contacts := c.contacts(now)
 	writeSynced(e, contacts)
@@ -61,6 +56,18 @@ func (c *Cluster) WriteMetrics(w io.Writer) error {
 		c.mover.write(e)
 	}
 	return e.end()
+}
+
+// judge judges every node.
+func (c *Cluster) judge(now time.Time) []verdict {
+	var verdicts []verdict
+	var j cause.Judgement
+	for s := range c.snapshots(now) {
+		j.Judge(s)
+		verdicts = append(verdicts, newVerdict(s, &j, c.history))
+	}
+	c.history.judged(now)
+	return verdicts
 }
 
 // verdict is what the metrics say of a node, in little room: a large cluster

@@ -361,8 +361,8 @@ func TestGoneNodeIsForgotten(t *testing.T) {
 		if r := c.Report(); len(r.Nodes) != 1 || r.Nodes[0].Node != "n2" {
 			t.Errorf("nodes are %+v", r.Nodes)
 		}
-		if len(c.presence.gone) != 0 || len(c.history.since) != 0 {
-			t.Errorf("left behind: %v %v", c.presence.gone, c.history.since)
+		if len(c.presence.gone) != 0 || len(c.history.known) != 0 {
+			t.Errorf("left behind: %v %v", c.presence.gone, c.history.known)
 		}
 	})
 }

@@ -1,6 +1,10 @@
 package collector
 
 import (
+	"context"
+	"fmt"
+	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -12,18 +16,65 @@ import (
 )
 
 // history remembers since when a cause has been active where the facts do not
-// tell, and logs what begins and ends: who looks later finds what it was. It is the
-// only memory between two judgements.
+// tell, and logs what begins, changes and ends: who looks later finds what it was. It
+// is the only memory between two judgements.
 type history struct {
 	logger log.Logger
 
 	mu sync.Mutex
-	// mu protects since: node -> index in cause.All -> when.
-	since map[string]map[int]time.Time
+	// mu protects following.
+	// known is of a node by the cause's index in cause.All.
+	known map[string]map[int]known
+	// all is when all nodes were last judged, at first when it began.
+	all time.Time
 }
 
+// known is what is remembered of an active cause.
+type known struct {
+	since   time.Time
+	details string
+}
+
+// unasked is after how long without a scrape all is judged for the log alone.
+const unasked = 30 * time.Second
+
 func newHistory(l log.Logger) *history {
-	return &history{logger: l, since: map[string]map[int]time.Time{}}
+	return &history{logger: l, known: map[string]map[int]known{}, all: time.Now()}
+}
+
+// watch judges while nobody else asks for it, until the context ends.
+func (h *history) watch(ctx context.Context, judge func(now time.Time)) {
+	for {
+		h.mu.Lock()
+		rest := unasked - time.Since(h.all)
+		h.mu.Unlock()
+		if rest <= 0 {
+			h.safely(judge)
+			rest = unasked
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(rest):
+		}
+	}
+}
+
+// safely judges; a panic is no reason to end, as it is none in a scrape.
+func (h *history) safely(judge func(now time.Time)) {
+	defer func() {
+		if p := recover(); p != nil {
+			level.Error(h.logger).Log("msg", "cannot judge", "err", fmt.Sprint("panic: ", p), "stack", string(debug.Stack()))
+		}
+	}()
+	judge(time.Now())
+}
+
+// judged notes that all nodes were.
+func (h *history) judged(now time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.all = now
 }
 
 // note returns since when each cause of a node has been active, given the
@@ -31,44 +82,61 @@ func newHistory(l log.Logger) *history {
 func (h *history) note(node string, verdicts []cause.Verdict, now time.Time) []time.Time {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	known := h.since[node]
+	of := h.known[node]
 	var out []time.Time
 	for i := range verdicts {
 		switch v := &verdicts[i]; v.State {
 		case cause.Inactive:
-			if since, was := known[i]; was {
-				level.Info(h.logger).Log("msg", "cause ended", "node", node, "cause", cause.All[i].Name, "after", now.Sub(since).Round(time.Second))
+			if k, was := of[i]; was {
+				level.Info(h.logger).Log("msg", "cause ended", "node", node, "cause", cause.All[i].Name, "after", now.Sub(k.since).Round(time.Second))
 			}
-			delete(known, i)
+			delete(of, i)
 		case cause.Active:
-			if known == nil {
-				known = map[int]time.Time{}
-				h.since[node] = known
-			}
-			if _, before := known[i]; !before {
-				known[i] = now
-				if !v.Since.IsZero() {
-					known[i] = v.Since
-				}
-				for _, f := range v.Findings {
-					level.Warn(h.logger).Log("msg", "cause began", "node", node, "cause", cause.All[i].Name, "detail", f.Detail, "evidence", strings.Join(f.Evidence, "; "))
-				}
+			if of == nil {
+				of = map[int]known{}
+				h.known[node] = of
 			}
 			if out == nil {
 				out = make([]time.Time, len(verdicts))
 			}
-			out[i] = known[i]
+			out[i] = h.active(node, i, v, of, now)
 		case cause.Unknown: // what was begins neither anew nor ends
 		}
 	}
-	if len(known) == 0 {
-		delete(h.since, node)
+	if len(of) == 0 {
+		delete(h.known, node)
 	}
 	return out
+}
+
+// active notes a cause that is, and returns since when.
+func (h *history) active(node string, i int, v *cause.Verdict, of map[int]known, now time.Time) time.Time {
+	k, before := of[i]
+	var details []string
+	for _, f := range v.Findings {
+		details = append(details, f.Detail)
+	}
+	slices.Sort(details)
+	is := strings.Join(details, " ")
+	if before && k.details == is {
+		return k.since
+	}
+	what := "cause changed"
+	if !before {
+		if what, k.since = "cause began", now; !v.Since.IsZero() {
+			k.since = v.Since
+		}
+	}
+	k.details = is
+	of[i] = k
+	for _, f := range v.Findings {
+		level.Warn(h.logger).Log("msg", what, "node", node, "cause", cause.All[i].Name, "detail", f.Detail, "evidence", strings.Join(f.Evidence, "; "))
+	}
+	return k.since
 }
 
 func (h *history) forget(node string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	delete(h.since, node)
+	delete(h.known, node)
 }

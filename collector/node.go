@@ -229,6 +229,7 @@ func (n *Node) Run(ctx context.Context) {
 	if n.cfg.Responder != "" {
 		wg.Go(func() { n.respond(ctx) })
 	}
+	wg.Go(func() { n.history.watch(ctx, func(now time.Time) { n.judge(n.snapshot(now)) }) })
 	wg.Wait()
 }
 
@@ -369,16 +370,21 @@ func (n *Node) life() string {
 	return "unseen"
 }
 
+func (n *Node) judge(s *cause.Snapshot) verdict {
+	j := cause.Judge(s)
+	n.history.judged(s.Now)
+	return newVerdict(s, &j, n.history)
+}
+
 // WriteMetrics judges the node now and writes what was found, in Prometheus'
 // text format.
 func (n *Node) WriteMetrics(w io.Writer) error {
 	now := time.Now()
 	s := n.snapshot(now)
-	j := cause.Judge(s)
 	e := newExposition(w)
 	n.writeAPI(e)
 	writeReaders(e, n.contacts(now), n.cfg.Name)
-	writeVerdicts(e, []verdict{newVerdict(s, &j, n.history)})
+	writeVerdicts(e, []verdict{n.judge(s)})
 	n.writeProxy(e, s.Local.Proxy)
 	n.writeLogs(e)
 	if n.probes != nil {

@@ -378,7 +378,7 @@ func TestBound(t *testing.T) {
 // that panics only fails.
 func TestReadersAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := &Node{cfg: NodeConfig{Name: "n1", Logger: log.NewNopLogger()}, desired: &desired{}}
+		n := &Node{cfg: NodeConfig{Name: "n1", Logger: log.NewNopLogger()}, desired: &desired{}, history: newHistory(log.NewNopLogger()), runs: newRunningConfigs()}
 		release, asked, well := make(chan struct{}), 0, 0
 		n.add("hangs", time.Second, func(context.Context) error { asked++; <-release; return nil }, nil)
 		n.add("panics", time.Second, func(context.Context) error { panic("oh") }, nil)

@@ -1,7 +1,6 @@
 package collector
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -18,8 +17,6 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes/fake"
 	k8stesting "k8s.io/client-go/testing"
-
-	"github.com/kproxy-exporter/kproxy-exporter/collector/cause"
 )
 
 func crashed(containerID string) func(*corev1.Pod) {
@@ -410,26 +407,5 @@ func TestExpired(t *testing.T) {
 	}
 	if _, err := lw.ListWithContext(t.Context(), metav1.ListOptions{}); err == nil || !k.state(time.Now(), 0).failed {
 		t.Errorf("a list: %v, failed %t", err, k.state(time.Now(), 0).failed)
-	}
-}
-
-// TestHistoryLogs is that what begins and ends is logged once, with what proves it.
-func TestHistoryLogs(t *testing.T) {
-	var out bytes.Buffer
-	h := newHistory(log.NewLogfmtLogger(&out))
-	verdicts := func(state cause.State) []cause.Verdict {
-		all := make([]cause.Verdict, len(cause.All))
-		if all[0].State = state; state == cause.Active {
-			all[0].Findings = []cause.Finding{{Detail: "not_ready", Evidence: []string{"one", "two"}}}
-		}
-		return all
-	}
-	now := time.Now()
-	for i, state := range []cause.State{cause.Inactive, cause.Active, cause.Active, cause.Unknown, cause.Active, cause.Inactive, cause.Inactive} {
-		h.note("n1", verdicts(state), now.Add(time.Duration(i)*time.Second))
-	}
-	want := "level=warn msg=\"cause began\" node=n1 cause=" + cause.All[0].Name + " detail=not_ready evidence=\"one; two\"\nlevel=info msg=\"cause ended\" node=n1 cause=" + cause.All[0].Name + " after=4s\n"
-	if out.String() != want {
-		t.Errorf("%s\nwant\n%s", &out, want)
 	}
 }

@@ -17,7 +17,6 @@ import (
 
 	"golang.org/x/net/ipv4"
 	"golang.org/x/net/ipv6"
-	"golang.org/x/net/netutil"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -76,10 +75,11 @@ func (r *Responder) Serve(ctx context.Context, address string, listening func())
 	}
 	server := &http.Server{
 		Handler: r, ReadTimeout: responseWithin, WriteTimeout: responseWithin, MaxHeaderBytes: maxSaid,
+		ConnState: NewConnections(maxResponses).State,
 	}
 	server.SetKeepAlivesEnabled(false)
 	var g errgroup.Group
-	g.Go(func() error { defer cancel(); return server.Serve(netutil.LimitListener(tcp, maxResponses)) })
+	g.Go(func() error { defer cancel(); return server.Serve(tcp) })
 	for _, s := range sockets {
 		g.Go(func() error { defer cancel(); return r.serveUDP(s) })
 	}

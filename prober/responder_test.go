@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -125,7 +127,8 @@ func TestResponderEcho(t *testing.T) {
 	}
 }
 
-// A client that never ends its question is let go, and so is the next.
+// Clients that never end their questions keep nobody out, not even for as long as they
+// may stay.
 func TestResponderSlow(t *testing.T) {
 	at := startResponder(t, "n1", nil)
 	var all []net.Conn
@@ -137,10 +140,17 @@ func TestResponderSlow(t *testing.T) {
 		defer c.Close()
 		all = append(all, c)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 4*responseWithin)
+	ctx, cancel := context.WithTimeout(t.Context(), responseWithin/2)
 	defer cancel()
 	if _, err := AskResponder(ctx, at); err != nil {
 		t.Errorf("with %d clients that say nothing: %v", len(all), err)
+	}
+	// Those that came first had to go for it.
+	if err := all[0].SetReadDeadline(time.Now().Add(responseWithin / 2)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := all[0].Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the first is still there: %v", err)
 	}
 }
 

@@ -27,6 +27,7 @@ import (
 
 	"github.com/kproxy-exporter/kproxy-exporter/collector"
 	"github.com/kproxy-exporter/kproxy-exporter/collector/kubeapi"
+	"github.com/kproxy-exporter/kproxy-exporter/prober"
 )
 
 type config struct {
@@ -102,6 +103,10 @@ const shutdownTimeout = 5 * time.Second
 // sends one: nobody reads it.
 const headerTimeout = 5 * time.Second
 
+// mostConnections is how many clients may be connected: each takes memory, of which
+// the exporter has little.
+const mostConnections = 256
+
 // run serves a role until the context ends.
 func run(ctx context.Context, cfg config, l logs, newRole func(config, logs) (role, error)) error {
 	r, err := newRole(cfg, l)
@@ -123,7 +128,7 @@ func run(ctx context.Context, cfg config, l logs, newRole func(config, logs) (ro
 	}
 	server := &http.Server{
 		Handler: handler, ReadHeaderTimeout: headerTimeout, ReadTimeout: headerTimeout, WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute,
-		MaxHeaderBytes: 64 << 10, ConnState: newConnections(mostConnections).state,
+		MaxHeaderBytes: 64 << 10, ConnState: prober.NewConnections(mostConnections).State,
 	}
 
 	g, ctx := errgroup.WithContext(ctx)

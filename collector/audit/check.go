@@ -109,8 +109,7 @@ func Check(rs *rules.Ruleset, state *State, c *Config, scope *Scope) (Result, er
 	return k.result, k.forwarding()
 }
 
-// Packets are those that Check runs over the rules of a family, to what Services
-// have.
+// Packets are those that Check runs over the rules of a family.
 func Packets(state *State, c *Config) (out []rules.Packet) {
 	k := newChecker(nil, state, c, nil)
 	for _, s := range state.inOrder(c.Family, nil) {
@@ -128,6 +127,9 @@ func Packets(state *State, c *Config) (out []rules.Packet) {
 				out = append(out, p)
 			}
 		}
+	}
+	for _, p := range k.passers() {
+		out = append(out, p.Packet)
 	}
 	return out
 }
@@ -368,6 +370,9 @@ func (k *checker) checkDestination(s *Service, d reached) error {
 		case obscure(ways):
 			return errObscure
 		}
+		if worst.kind == Stale && k.zoneless(claims, ways, &from, d.to.Addr()) {
+			worst.what += Zoneless
+		}
 		if worst.kind == Missing {
 			if unlinked, err := k.unlinked(p, claims, &from); err != nil {
 				return err
@@ -378,6 +383,26 @@ func (k *checker) checkDestination(s *Service, d reached) error {
 		k.note(s.Name, worst.kind, fmt.Sprintf("%s %s/%s from %s: %s", worst.by, d.to, protocolName(d.proto), from.name, worst.what))
 	}
 	return nil
+}
+
+// Zoneless ends what is said of rules that would be right if the node had no zone. A
+// kube-proxy that misses its node's zone when it begins does not hear of it again:
+// NewNodeTopologyConfig of v1.37 is told of the Node before it has a handler to tell.
+const Zoneless = "; kube-proxy does as if the node had no zone"
+
+// zoneless is whether the ways are right for a node without a zone.
+func (k *checker) zoneless(claims []claim, ways []rules.Outcome, from *source, to netip.Addr) bool {
+	if !k.c.ZoneKnown || k.c.Zone == "" {
+		return false
+	}
+	for _, c := range claims {
+		for _, w := range wanted(c.service, c.port, k.slices[c.service.Name], k.c.Family, k.c.Node, "", true) {
+			if k.compare(w.expect(c.by, from, to, k.c), ways, w.service, from) == nil {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // errObscure is for rules of kube-proxy's that are not understood, and that may be why

@@ -266,15 +266,23 @@ func (k *checker) checkUnclaimed(a rules.Addressee, chain string) error {
 	return nil
 }
 
+// passers are packets that are for no Service.
+func (k *checker) passers() (out []source) {
+	to := netip.AddrPortFrom(beyond[k.c.Family], 80)
+	if len(k.claims.of[destination{TCP, to}]) > 0 {
+		return nil
+	}
+	for _, from := range k.sources {
+		from.Proto, from.Dst = TCP, to
+		out = append(out, from)
+	}
+	return out
+}
+
 // passing is of packets that are for no Service: kube-proxy's rules leave them alone.
 func (k *checker) passing() error {
-	for _, from := range k.sources {
-		p := from.Packet
-		p.Proto, p.Dst = TCP, netip.AddrPortFrom(beyond[k.c.Family], 80)
-		if len(k.claims.of[destination{p.Proto, p.Dst}]) > 0 {
-			continue
-		}
-		ways, err := k.m.Run(p)
+	for _, p := range k.passers() {
+		ways, err := k.m.Run(p.Packet)
 		if err != nil {
 			return err
 		}
@@ -288,7 +296,7 @@ func (k *checker) passing() error {
 				does = "gets another source"
 			}
 			if does != "" {
-				k.note("", Stale, fmt.Sprintf("a packet to %s, which is of no Service, from %s %s", p.Dst, from.name, does))
+				k.note("", Stale, fmt.Sprintf("a packet to %s, which is of no Service, from %s %s", p.Dst, p.name, does))
 				return nil
 			}
 		}

@@ -89,7 +89,9 @@ var valueSets = map[string]struct {
 	holds, lacks []string
 }{
 	"the defaults":                     {"", []string{"args: [cluster]", "args: [node, --path.rootfs=/host]", "name: kproxy-exporter-node"}, []string{"kind: PodMonitor", "kproxy-exporter-probe", "canary", "volumeMounts: null", "kind: ConfigMap\n"}},
-	"everything":                       {everything, []string{"--web.config.file=/etc/kproxy-exporter/web/web.yml", "tcpSocket", "--canary.interval=5m", "kind: PrometheusRule", "grafana_dashboard: \"1\"", "replicas: 2"}, []string{"httpGet"}},
+	"everything":                       {everything, []string{"--web.config.file=/etc/kproxy-exporter/web/web.yml", "tcpSocket", "--canary.interval=5m", "kind: PrometheusRule", "grafana_dashboard: \"1\"", "replicas: 2", "topologyKey: kubernetes.io/hostname"}, []string{"httpGet"}},
+	"two replicas placed by hand":      {"cluster.replicas=2,cluster.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0].matchExpressions[0].key=a,cluster.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0].matchExpressions[0].operator=Exists", []string{"nodeAffinity"}, []string{"topologySpreadConstraints"}},
+	"monitoring by TLS":                {"podMonitor.enabled=true,podMonitor.endpoint.scheme=https,podMonitor.endpoint.relabelings[0].regex=b,podMonitor.endpoint.relabelings[0].action=labeldrop", []string{"scheme: https", "    - replacement: kproxy-exporter\n      targetLabel: job\n    - action: labeldrop\n      regex: b\n"}, nil},
 	"serviceMonitor":                   {"serviceMonitor.enabled=true,serviceMonitor.labels.release=prom,serviceMonitor.interval=30s", []string{"kind: ServiceMonitor", "release: prom", "interval: 30s", "clusterIP: None", "kproxy-exporter-node-metrics"}, []string{"kproxy-exporter-probe-metrics"}},
 	"only the cluster role, elsewhere": {"node.enabled=false,kubeProxy.namespace=proxies,kubeProxy.selectors={a=b,c=d}", []string{`"--kube-proxy.selector=a=b", "--kube-proxy.selector=c=d"`, "--kube-proxy.namespace=proxies", "namespace: proxies"}, []string{"hostNetwork", "kube-system", "privileged"}},
 	"a node role that may see little":  {"node.see.kernel=false,node.see.processes=false,node.see.logs=false,node.see.runtime=false", []string{"--audit=off", "drop:"}, []string{"NET_ADMIN", "SYS_PTRACE", "hostPath", "hostPID", "add:"}},
@@ -218,6 +220,7 @@ func TestBadValues(t *testing.T) {
 		"a canary without nodes":                  {"canary.enabled=true,node.enabled=false", "it takes cluster.enabled"},
 		"both monitors":                           {"podMonitor.enabled=true,serviceMonitor.enabled=true", "scraped twice"},
 		"an interval that is not":                 {"canary.interval=soon", "interval"},
+		"a port that is not ours":                 {"podMonitor.enabled=true,podMonitor.endpoint.port=http", "port"},
 		"a label that is no text":                 {"podMonitor.labels.a=1", "labels"},
 		"an interval too short":                   {"canary.interval=5s", "interval"},
 		"one privileged and restricted namespace": {"node.namespace=x,probe.namespace=x,probe.enabled=true", "give the prober one of its own"},

@@ -21,7 +21,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/kproxy-exporter/kproxy-exporter/collector/audit"
@@ -41,6 +40,9 @@ type look struct {
 	// parted is how many looks in part were compared with whole ones, differed of how
 	// many something was found.
 	parted, differed int
+	// zone is the node's, missed how often kube-proxy did not hear of it.
+	zone   string
+	missed int
 }
 
 // state is what the API says now.
@@ -70,7 +72,7 @@ func (l *look) state(ctx context.Context) (*audit.State, error) {
 
 func (l *look) config(f rules.Family) *audit.Config {
 	c := &audit.Config{
-		Mode: l.mode, Family: f, Node: node, Zone: "a", ZoneKnown: true,
+		Mode: l.mode, Family: f, Node: node, Zone: l.zone, ZoneKnown: true,
 		Addresses: []netip.Addr{netip.MustParseAddr(cluster.NodeIP(1)), netip.MustParseAddr(cluster.NodeIP6(1))},
 		Primary:   []netip.Addr{netip.MustParseAddr(cluster.NodeIP(1))},
 		Detector:  audit.Detector{Known: true}, MasqueradeAll: l.runs.masqueradeAll, NodePortAddresses: l.runs.nodePortAddresses,
@@ -171,6 +173,15 @@ func (l *look) wire(ctx context.Context, texts []string) (*Wire, error) {
 
 // ways are all that may become of every packet, by packet, as the rules say.
 func (l *look) ways(ns *Namespace, s *audit.State) (map[rules.Packet][]rules.Outcome, error) {
+	var packets []rules.Packet
+	for _, f := range families {
+		packets = append(packets, audit.Packets(s, l.config(f))...)
+	}
+	return l.waysOf(ns, packets)
+}
+
+// waysOf is ways for some packets.
+func (l *look) waysOf(ns *Namespace, packets []rules.Packet) (map[rules.Packet][]rules.Outcome, error) {
 	out := map[rules.Packet][]rules.Outcome{}
 	for _, f := range families {
 		rs, end, err := l.read(ns, f)
@@ -179,11 +190,15 @@ func (l *look) ways(ns *Namespace, s *audit.State) (map[rules.Packet][]rules.Out
 		}
 		local := addresses()
 		m := rules.NewMachine(rs, rules.Host{Local: func(a netip.Addr) bool { return slices.Contains(local, a) || a.IsLoopback() }})
-		for _, p := range audit.Packets(s, l.config(f)) {
-			ways, err := m.Run(p)
-			if out[p] = slices.Clone(ways); err != nil {
+		for _, p := range packets {
+			if p.Dst.Addr().Is6() != (f == rules.IPv6) {
+				continue
+			}
+			var ways []rules.Outcome
+			if ways, err = m.Run(p); err != nil {
 				break
 			}
+			out[p] = slices.Clone(ways)
 		}
 		end()
 		if err != nil {
@@ -435,7 +450,13 @@ func TestRandom(t *testing.T) {
 					t.Errorf("cluster %d, %+v: %v", i, l.runs, err)
 				}
 			}
-			t.Logf("%d clusters, %d restarts of kube-proxy, %d changes of the rules; %d looks in part, of which %d found something", clusters, restarts, mutations, l.parted, l.differed)
+			t.Logf("%d clusters, %d restarts of kube-proxy, after %d of which it did not know its zone, %d changes of the rules; %d looks in part, of which %d found something", clusters, restarts, l.missed, mutations, l.parted, l.differed)
+			if 4*l.missed > restarts+4 {
+				t.Errorf("kube-proxy did not know its zone %d times", l.missed)
+			}
+			if err := l.withoutZone(t.Context(), r); err != nil {
+				t.Errorf("a node without a zone: %v", err)
+			}
 			if mode == audit.ModeNFTables && clusters >= 10 && l.differed == 0 {
 				t.Error("no look in part found anything")
 			}
@@ -460,15 +481,15 @@ func lookAt(t *testing.T, mode string) *look {
 	if err != nil {
 		t.Fatal(err)
 	}
-	zone := []byte(`{"metadata":{"labels":{"topology.kubernetes.io/zone":"a"}}}`)
-	if _, err := client.CoreV1().Nodes().Patch(t.Context(), node, types.MergePatchType, zone, metav1.PatchOptions{}); err != nil {
+	l := &look{cluster: c, ns: ns, client: client, mode: mode, runs: stock}
+	if err := l.isIn(t.Context(), "a"); err != nil {
 		t.Fatal(err)
 	}
 	_, err = client.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "random"}}, metav1.CreateOptions{})
 	if err != nil && !apierrors.IsAlreadyExists(err) {
 		t.Fatal(err)
 	}
-	return &look{cluster: c, ns: ns, client: client, mode: mode, runs: stock}
+	return l
 }
 
 func lab(t *testing.T, mode string) *cluster.Cluster {
@@ -519,7 +540,15 @@ func (l *look) round(ctx context.Context, r *Random) (mutations int, err error) 
 	if err != nil {
 		return 0, err
 	}
-	if _, err := l.settled(ctx, s); err != nil {
+	res, err := l.settled(ctx, s)
+	if err != nil && zoneless(&res) { // it missed its zone when it began: then another does not
+		l.missed++
+		if err := l.reconfigure(ctx, r); err != nil {
+			return 0, err
+		}
+		_, err = l.settled(ctx, s)
+	}
+	if err != nil {
 		return 0, fmt.Errorf("what kube-proxy wrote: %w", err)
 	}
 	return l.mutations(ctx, r, s)
@@ -596,14 +625,16 @@ func (l *look) legacy(ctx context.Context, texts []string, s *audit.State) error
 		}
 		local := addresses()
 		m := rules.NewMachine(rs, rules.Host{Local: func(a netip.Addr) bool { return slices.Contains(local, a) || a.IsLoopback() }})
+		ways := map[rules.Packet][]rules.Outcome{}
 		for _, p := range audit.Packets(s, l.config(families[i])) {
-			ways, err := m.Run(p)
-			if err == nil {
-				err = faithful(w, p, ways)
-			}
+			out, err := m.Run(p)
 			if err != nil {
-				return fmt.Errorf("the kernel with %+v: %w", p, err)
+				return fmt.Errorf("%+v: %w", p, err)
 			}
+			ways[p] = slices.Clone(out)
+		}
+		if err := allFaithful(w, ways); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -621,6 +652,30 @@ func allFaithful(w *Wire, ways map[rules.Packet][]rules.Outcome) error {
 		}
 	}
 	return nil
+}
+
+// elsewhere is the effect on packets to addressees that no Service has, of which the
+// audit says something.
+func (l *look) elsewhere(w *Wire, before map[rules.Packet][]rules.Outcome, drifts []audit.Drift, local map[netip.Addr]bool) (string, error) {
+	var packets []rules.Packet
+	for _, d := range drifts {
+		to, ok := netip.AddrFromSlice([]byte(d.Of.Dst))
+		for p := range before {
+			if ok && p.Dst.Addr().Is6() == to.Is6() {
+				p.Proto, p.Dst = d.Of.Proto, netip.AddrPortFrom(to, d.Of.Port)
+				packets = append(packets, p)
+			}
+		}
+	}
+	was, err := l.waysOf(l.ns, packets)
+	if err != nil {
+		return "", err
+	}
+	is, err := l.waysOf(w.Namespace, packets)
+	if err != nil {
+		return "", err
+	}
+	return l.effect(was, is, local), allFaithful(w, is)
 }
 
 // mutation wants that the audit finds a change if it has an effect, and only then.
@@ -642,6 +697,11 @@ func (l *look) mutation(ctx context.Context, texts []string, s *audit.State, bef
 		return true, err
 	}
 	e := l.effect(before, after, localEndpoints(s))
+	if e == "" {
+		if e, err = l.elsewhere(w, before, res.Drifts, localEndpoints(s)); err != nil {
+			return true, err
+		}
+	}
 	switch {
 	case e == "" && slices.ContainsFunc(res.Drifts, func(d audit.Drift) bool { return !strings.Contains(d.What, "of which its part is") }):
 		// Of parts of the traffic the audit knows more digits than are compared here.

@@ -80,3 +80,12 @@ affinity: {{ toYaml . | nindent 2 }}
 {{- end }}
 
 {{- define "kpx.extraArgs" -}}{{ range . }}, {{ . | quote }}{{ end }}{{- end }}
+
+{{- /* What is scraped, for a PodMonitor or a ServiceMonitor: dict monitor. What the exporter needs comes first; the rest is as it is given. */ -}}
+{{- define "kpx.endpoint" -}}
+{{- $given := deepCopy (.monitor.endpoint | default dict) -}}
+{{- $job := dict "targetLabel" "job" "replacement" "kproxy-exporter" -}}
+{{- $all := dict "port" "metrics" "honorLabels" true "relabelings" (concat (list $job) ($given.relabelings | default list)) -}}
+{{- with .monitor.interval }}{{ $_ := set $all "interval" . }}{{ end -}}
+{{ toYaml (list (merge $all $given)) }}
+{{- end }}

@@ -1,4 +1,4 @@
-package main
+package prober
 
 import (
 	"net"
@@ -8,7 +8,7 @@ import (
 
 // TestConnections is of who has to go when there are too many.
 func TestConnections(t *testing.T) {
-	c := newConnections(2)
+	c := NewConnections(2)
 	conn := func() net.Conn { a, b := net.Pipe(); t.Cleanup(func() { a.Close(); b.Close() }); return a }
 	asks, silent, third, fourth := conn(), conn(), conn(), conn()
 	for _, step := range []struct {

@@ -1,4 +1,4 @@
-package main
+package prober
 
 import (
 	"container/list"
@@ -8,15 +8,11 @@ import (
 	"sync"
 )
 
-// mostConnections is how many clients may be connected: each takes memory, of which
-// the exporter has little.
-const mostConnections = 256
-
-// connections bounds how many there are: who comes when there are too many takes the
+// Connections bounds how many clients an http.Server has, each of which takes memory: who comes when there are too many takes the
 // place of who has been silent for longest or, where all others are being served, of who
 // has been for longest: nobody holds what others need, not by a request without an end
 // either.
-type connections struct {
+type Connections struct {
 	most int
 
 	mu sync.Mutex
@@ -33,12 +29,13 @@ type place struct {
 	at *list.Element
 }
 
-func newConnections(most int) *connections {
-	return &connections{most: most, open: map[net.Conn]place{}}
+// NewConnections bounds them to most.
+func NewConnections(most int) *Connections {
+	return &Connections{most: most, open: map[net.Conn]place{}}
 }
 
-// state is for http.Server's ConnState.
-func (c *connections) state(conn net.Conn, s http.ConnState) {
+// State is for http.Server's ConnState.
+func (c *Connections) State(conn net.Conn, s http.ConnState) {
 	if victim := c.note(conn, s); victim != nil {
 		if t, ok := victim.(*tls.Conn); ok {
 			victim = t.NetConn() // at once, without a word that nobody may read
@@ -48,7 +45,7 @@ func (c *connections) state(conn net.Conn, s http.ConnState) {
 }
 
 // note notes a connection's state and returns one to close, or nil.
-func (c *connections) note(conn net.Conn, s http.ConnState) (victim net.Conn) {
+func (c *Connections) note(conn net.Conn, s http.ConnState) (victim net.Conn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	was, known := c.open[conn]
