@@ -58,7 +58,7 @@ func (a *ruleAudit) sync(ctx context.Context, mode string, f rules.Family, asks 
 	at, metrics, process, gone, alive := n.seen.addresses.metrics, n.seen.metrics, n.seen.process, !n.seen.processAt.IsZero() && n.seen.process == nil, n.seen.processAlive
 	n.mu.Unlock()
 	s := audit.Sync{Away: n.desired.away(time.Now()) || asks.API && !a.answers(ctx)}
-	s.Halted = process != nil && strings.HasPrefix(process.State, "T")
+	s.Halted = process != nil && process.Stopped()
 	if asks.Proxy && at.IsValid() && !s.Halted {
 		if m, err := n.readMetrics(ctx, at); err == nil {
 			metrics, s.Known, s.Started = m, true, m.Started

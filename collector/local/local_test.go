@@ -88,6 +88,34 @@ current-context: x
 users: [{name: u, user: {tokenFile: /var/run/secrets/kubernetes.io/serviceaccount/token}}]
 `
 
+// TestStopped is of what a process is now, not when it was found.
+func TestStopped(t *testing.T) {
+	root := proc(t)
+	p, err := FindKubeProxy(root)
+	if err != nil || p == nil {
+		t.Fatal(p, err)
+	}
+	for _, tc := range []struct {
+		what, stat string
+		want       bool
+	}{
+		{"it runs", stat(137, "kube-proxy", "S", 10000), false}, {"it was stopped", stat(137, "kube-proxy", "T", 10000), true},
+		{"it goes on", stat(137, "kube-proxy", "R", 10000), false}, {"another has its number", stat(137, "kube-proxy", "T", 10100), false},
+		{"nonsense", "137 (", false},
+	} {
+		write(t, root, map[string]string{"137/stat": tc.stat})
+		if got := p.Stopped(); got != tc.want {
+			t.Errorf("%s: %t, want %t", tc.what, got, tc.want)
+		}
+	}
+	if err := os.RemoveAll(filepath.Join(root, "137")); err != nil {
+		t.Fatal(err)
+	}
+	if p.Stopped() {
+		t.Error("it has ended and is stopped")
+	}
+}
+
 func TestFindKubeProxy(t *testing.T) {
 	root := proc(t)
 	p, err := FindKubeProxy(root)

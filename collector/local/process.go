@@ -88,6 +88,24 @@ func FindKubeProxy(path string) (*Process, error) {
 // in another.
 var ErrOtherNetwork = errors.New("kube-proxy runs in another network namespace: this must run in the host's (hostNetwork)")
 
+// Stopped is whether a signal has stopped it, as of now; false if it has ended.
+func (p *Process) Stopped() bool {
+	fs, err := procfs.NewFS(p.procfs)
+	if err != nil {
+		return false
+	}
+	one, err := fs.Proc(p.PID)
+	if err != nil {
+		return false
+	}
+	stat, err := one.Stat()
+	if err != nil || !strings.HasPrefix(stat.State, "T") {
+		return false
+	}
+	epoch, err := stat.StartTime()
+	return err == nil && time.UnixMilli(int64(epoch*1000)).Equal(p.Started)
+}
+
 // Flag is the value of a command-line flag; empty if it is not there.
 func (p *Process) Flag(name string) string {
 	for i, a := range p.Args {
