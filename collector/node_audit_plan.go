@@ -45,7 +45,14 @@ func (a *ruleAudit) plan(one *familyAudit, c *audit.Config, seen *auditSeen) (p 
 	case !attributed || a.parts.wait(time.Now()) > 0:
 		return p, false
 	}
-	// Meanwhile some say whether all are gone.
+	// Meanwhile some say whether all are gone: first those of which the API says
+	// something new.
+	recent, _, _ := wants.since(one.version)
+	for name := range recent {
+		if len(services) < auditSample && state.Services[name] != nil {
+			services[name] = true
+		}
+	}
 	for _, name := range a.n.desired.ownAndProbed() {
 		if state.Services[name] != nil {
 			services[name] = true

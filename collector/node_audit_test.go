@@ -305,6 +305,26 @@ func TestRuleAudit(t *testing.T) {
 		if got, l := w.look(); got != "" || l.whole > 0 || !l.owed {
 			t.Errorf("a sample, mended: %q %+v", got, l)
 		}
+		// That of which the API says something new is part of the sample.
+		for i := 1; i <= 10; i++ {
+			w.service(services+i, 80)
+		}
+		cfg, _ := w.a.config()
+		c := cfg.Config
+		c.Family = rules.IPv4
+		w.a.families[rules.IPv4].told.All = true // what the kernel's rules are is not clear
+		w.a.n.desired.mu.Lock()
+		p, ok := w.a.plan(w.a.families[rules.IPv4], &c, &auditSeen{at: time.Now(), generation: w.a.families[rules.IPv4].generation + 1})
+		w.a.n.desired.mu.Unlock()
+		if !ok || len(p.scope.Services) != auditSample || !p.owed {
+			t.Errorf("a sample: %t %+v", ok, p)
+		}
+		for i := 1; i <= 10; i++ {
+			if name := fmt.Sprintf("a/s%d", services+i); !p.scope.Services[name] {
+				t.Errorf("%s is new and no part of the sample", name)
+			}
+			w.service(services+i, 0)
+		}
 		w.a.wholes.left = auditBurst
 		w.want("all can be looked at again", "", true)
 
