@@ -5,9 +5,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"os/exec"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -60,9 +63,53 @@ func NewWire(addresses ...netip.Addr) (w *Wire, err error) {
 				return err
 			}
 		}
-		return nil
+		return ready(addresses)
 	})
 	return w, err
+}
+
+// ready waits until the kernel knows the addresses, of which it takes those of IPv6 in
+// its own time: until then they are not the host's.
+func ready(addresses []netip.Addr) error {
+	const tentative, local = 0x40, 1 << 31
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		left := map[string]bool{device: true}
+		for _, a := range addresses {
+			if a.Is6() {
+				left[fmt.Sprintf("%x", a.As16())], left[fmt.Sprintf("a route to %x", a.As16())] = true, true
+			}
+		}
+		if err := columns("if_inet6", func(word []string) {
+			if flags, err := strconv.ParseUint(word[4], 16, 8); err == nil && flags&tentative == 0 {
+				delete(left, word[0])
+				delete(left, word[5])
+			}
+		}); err != nil {
+			return err
+		}
+		if err := columns("ipv6_route", func(word []string) {
+			if flags, err := strconv.ParseUint(word[8], 16, 32); err == nil && flags&local != 0 {
+				delete(left, "a route to "+word[0])
+			}
+		}); err != nil {
+			return err
+		}
+		switch {
+		case len(left) == 0:
+			return nil
+		case time.Now().After(deadline):
+			return fmt.Errorf("the kernel does not take %v", slices.Collect(maps.Keys(left)))
+		}
+	}
+}
+
+// columns reads a table of the thread's network namespace.
+func columns(name string, do func(word []string)) error {
+	text, err := os.ReadFile("/proc/thread-self/net/" + name)
+	for line := range strings.Lines(string(text)) {
+		do(strings.Fields(line))
+	}
+	return err
 }
 
 func (w *Wire) open() (err error) {
