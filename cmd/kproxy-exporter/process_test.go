@@ -145,7 +145,7 @@ func (p *process) await(t *testing.T, what string, is func(body string) bool) {
 				return
 			}
 		}
-		if time.Since(began) > 30*time.Second {
+		if time.Since(began) > 3*time.Minute {
 			t.Fatalf("not %s: %v\n%.9000s", what, err, last)
 		}
 		time.Sleep(20 * time.Millisecond)

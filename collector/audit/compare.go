@@ -162,7 +162,7 @@ func compareAffinity(e expectation, ways []rules.Outcome, s *Service) *differenc
 			records[o.Records] = o.To
 		}
 	}
-	stays := map[string]bool{}
+	stays := map[string]float64{} // of its packets, by the list in which it is
 	for i := range ways {
 		o := &ways[i]
 		if o.Known == "" || o.From.IsValid() {
@@ -175,13 +175,16 @@ func compareAffinity(e expectation, ways []rules.Outcome, s *Service) *differenc
 			if o.To != to {
 				return &difference{kind: WrongBackend, what: fmt.Sprintf("a client that should stay with %s may be sent to %s", to, o.To)}
 			}
-			stays[o.Known] = true
+			stays[o.Known] += o.Weight
 		}
 	}
 	if s.Sticky != 0 && len(e.endpoints) > 1 {
 		for list, to := range records {
-			if !stays[list] {
+			switch part := stays[list]; {
+			case part == 0:
 				return &difference{kind: Missing, what: fmt.Sprintf("a client should stay with %s and does not", to)}
+			case part < 1-share:
+				return &difference{kind: Missing, what: fmt.Sprintf("a client should stay with %s and may be sent elsewhere", to)}
 			}
 		}
 	}

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -144,16 +145,30 @@ var counters = regexp.MustCompile(`-m nfacct --nfacct-name +\S+ `)
 // texts prints the node's rules, one text for each program.
 func (l *look) texts(ctx context.Context) (out []string, err error) {
 	for _, p := range programs[l.mode] {
-		err := l.ns.Do(func() error {
-			b, err := exec.CommandContext(ctx, p[0][0], p[0][1:]...).Output()
-			out = append(out, counters.ReplaceAllString(string(b), ""))
-			return err
-		})
+		text, err := l.text(ctx, p[0])
+		if err != nil { // the rules may have changed while it read them
+			text, err = l.text(ctx, p[0])
+		}
 		if err != nil {
 			return nil, err
 		}
+		out = append(out, text)
 	}
 	return out, nil
+}
+
+func (l *look) text(ctx context.Context, command []string) (out string, err error) {
+	return out, l.ns.Do(func() error {
+		var said bytes.Buffer
+		c := exec.CommandContext(ctx, command[0], command[1:]...)
+		c.Stderr = &said
+		b, err := c.Output()
+		if err != nil {
+			return fmt.Errorf("%s: %w: %s", strings.Join(command, " "), err, &said)
+		}
+		out = counters.ReplaceAllString(string(b), "")
+		return nil
+	})
 }
 
 // wire is a copy of the node with these rules.
@@ -310,7 +325,16 @@ func places(seen map[Fate]int) int {
 // stays is whether a source is sent to the same place each time.
 func stays(ways []rules.Outcome) bool {
 	for _, o := range ways {
-		if !o.From.IsValid() && o.Known == "" && !slices.ContainsFunc(ways, func(k rules.Outcome) bool { return k.Known != "" && k.Known == o.Records && k.To == o.To }) {
+		if o.From.IsValid() || o.Known != "" {
+			continue
+		}
+		part := 0.0
+		for _, k := range ways {
+			if k.Known != "" && k.Known == o.Records && k.To == o.To {
+				part += k.Weight
+			}
+		}
+		if part < 0.99 {
 			return false
 		}
 	}
@@ -380,7 +404,7 @@ func normal(p rules.Packet, ways []rules.Outcome, local map[netip.Addr]bool) (ou
 		o.Hairpin = o.Hairpin && local[o.To.Addr()]
 		w := o.Weight
 		o.Weight, o.Opaque = 0, false
-		if o.From.IsValid() || o.Known != "" {
+		if o.From.IsValid() {
 			w = 0
 		}
 		weights[fmt.Sprintf("%+v", o)] += w
