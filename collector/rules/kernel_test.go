@@ -166,6 +166,10 @@ func TestKernel(t *testing.T) {
 		{"iptables", iptablesText, []string{"iptables-nft-restore"}, readIPT, Packet{Proto: 6, Src: outside, Dst: to("10.96.0.7:9")}, []string{"1.00 kind 3"}},
 		{"iptables", iptablesText, []string{"iptables-nft-restore"}, readIPT, Packet{Proto: 6, Src: outside, Dst: to("10.96.0.7:9"), State: StateInvalid}, []string{"1.00 kind 2"}},
 	}
+	// A rule that asks the same again changes nothing.
+	twice := strings.Replace(iptablesText, "--rcheck --seconds 100 --reap -j KUBE-SEP-A\n", "--rcheck --seconds 100 --reap -j KUBE-SEP-A\n-A KUBE-SVC-A -m recent --name KUBE-SEP-A --rcheck --seconds 100 --reap -j KUBE-SEP-A\n", 1)
+	table = append(table, row{"iptables", twice, []string{"iptables-nft-restore"}, readIPT, Packet{Proto: 6, Src: pod, Dst: to("10.96.0.1:443")}, []string{
+		"0.25 kind 1 to 10.0.0.1:6443 records KUBE-SEP-A", "0.75 kind 1 to 10.0.0.2:6443", "1.00 kind 1 to 10.0.0.1:6443 known KUBE-SEP-A 100000 records KUBE-SEP-A"}})
 	for _, tc := range table { // the old iptables does the same
 		if tc.name == "iptables" {
 			tc.name, tc.program, tc.read = "legacy", []string{"iptables-legacy-restore"}, func(*Reader) (*Ruleset, error) { return ReadLegacy(IPv4) }

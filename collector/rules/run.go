@@ -60,7 +60,9 @@ type state struct {
 	base  int
 	// srcReg is where in the registers the source stands, -1 if nowhere.
 	srcReg int
-	out    Outcome
+	// unknown are lists in which the source is not.
+	unknown []string
+	out     Outcome
 }
 
 // Paths of a packet over the hooks.
@@ -570,11 +572,15 @@ func (s *state) anyPod() bool { return s.p.AnyPod && !s.out.From.IsValid() }
 // remembers goes both ways: the source is known by that list, and it is not. It
 // is known by one at the most.
 func (s *state) remembers(list string, ms uint64) bool {
-	if s.out.Known != "" {
+	switch {
+	case s.out.Known != "":
 		return s.out.Known == list
+	case slices.Contains(s.unknown, list):
+		return false
 	}
 	known := s.fork()
 	known.out.Known, known.out.KnownFor = list, ms
 	known.op-- // it is asked again, and knows
+	s.unknown = append(slices.Clip(s.unknown), list)
 	return false
 }
