@@ -66,7 +66,7 @@ func (c *Cluster) judge(now time.Time) []verdict {
 		j.Judge(s)
 		verdicts = append(verdicts, newVerdict(s, &j, c.history))
 	}
-	c.history.judged(now)
+	c.history.judged(now, verdicts)
 	return verdicts
 }
 

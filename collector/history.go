@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"runtime/debug"
@@ -25,6 +26,9 @@ type history struct {
 	// mu protects following.
 	// known is of a node by the cause's index in cause.All.
 	known map[string]map[int]known
+	// at is when the newest judgement of a node began: several may be made at once, and
+	// what an older one says then is over.
+	at map[string]time.Time
 	// all is when all nodes were last judged, at first when it began.
 	all time.Time
 }
@@ -36,10 +40,10 @@ type known struct {
 }
 
 // unasked is after how long without a scrape all is judged for the log alone.
-const unasked = 30 * time.Second
+const unasked = 150 * time.Second
 
 func newHistory(l log.Logger) *history {
-	return &history{logger: l, known: map[string]map[int]known{}, all: time.Now()}
+	return &history{logger: l, known: map[string]map[int]known{}, at: map[string]time.Time{}, all: time.Now()}
 }
 
 // watch judges while nobody else asks for it, until the context ends.
@@ -70,11 +74,23 @@ func (h *history) safely(judge func(now time.Time)) {
 	judge(time.Now())
 }
 
-// judged notes that all nodes were.
-func (h *history) judged(now time.Time) {
+// judged notes that all nodes were, and forgets others.
+func (h *history) judged(now time.Time, all []verdict) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.all = now
+	if h.all = now; len(h.at) <= len(all) {
+		return
+	}
+	is := map[string]bool{}
+	for i := range all {
+		is[all[i].node] = true
+	}
+	for node, at := range h.at {
+		if !is[node] && !at.After(now) { // else it came meanwhile
+			delete(h.at, node)
+			delete(h.known, node)
+		}
+	}
 }
 
 // note returns since when each cause of a node has been active, given the
@@ -83,6 +99,10 @@ func (h *history) note(node string, verdicts []cause.Verdict, now time.Time) []t
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	of := h.known[node]
+	if late := h.at[node].Sub(now); late > 0 && late < atOnce {
+		return over(verdicts, of, now)
+	}
+	h.at[node] = now
 	var out []time.Time
 	for i := range verdicts {
 		switch v := &verdicts[i]; v.State {
@@ -105,6 +125,21 @@ func (h *history) note(node string, verdicts []cause.Verdict, now time.Time) []t
 	}
 	if len(of) == 0 {
 		delete(h.known, node)
+	}
+	return out
+}
+
+// atOnce is how far apart judgements may begin that are made at once; what is further
+// apart is a clock that was set back.
+const atOnce = time.Minute
+
+// over is note for a judgement after which another was made: it changes nothing.
+func over(verdicts []cause.Verdict, of map[int]known, now time.Time) []time.Time {
+	out := make([]time.Time, len(verdicts))
+	for i := range verdicts {
+		if out[i] = of[i].since; out[i].IsZero() {
+			out[i] = cmp.Or(verdicts[i].Since, now)
+		}
 	}
 	return out
 }
@@ -139,4 +174,5 @@ func (h *history) forget(node string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.known, node)
+	delete(h.at, node)
 }

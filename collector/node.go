@@ -372,8 +372,9 @@ func (n *Node) life() string {
 
 func (n *Node) judge(s *cause.Snapshot) verdict {
 	j := cause.Judge(s)
-	n.history.judged(s.Now)
-	return newVerdict(s, &j, n.history)
+	v := newVerdict(s, &j, n.history)
+	n.history.judged(s.Now, []verdict{v})
+	return v
 }
 
 // WriteMetrics judges the node now and writes what was found, in Prometheus'

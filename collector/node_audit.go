@@ -81,7 +81,7 @@ type familyAudit struct {
 type auditSeen struct {
 	at time.Time
 	// took is how long the newest look took that read rules, longest how long the
-	// last at all Services did.
+	// last at all Services did, or what it cost if that is more, of both IP families.
 	took, longest time.Duration
 	generation    uint32
 	result        cause.Audit
@@ -150,7 +150,7 @@ func (a *ruleAudit) run(ctx context.Context) {
 		switch {
 		case err != nil:
 			a.contact.failedUnlessStopped(ctx, err)
-			a.note(auditSeen{lacks: err.Error()})
+			a.fail(err)
 		default:
 			a.contact.succeeded(time.Since(began))
 		}
@@ -161,7 +161,7 @@ func (a *ruleAudit) run(ctx context.Context) {
 		rest, limit := max(auditLeast, a.parts.wait(now)), auditEvery
 		switch {
 		case l.pending: // what differs, and only that, is looked at again soon
-			rest = max(rest, auditSoon, min(10*(l.whole+l.part), auditEvery))
+			rest = max(rest, auditSoon, min(10*max(l.whole+l.part, l.took), auditEvery))
 			limit = rest
 		case l.took > 0:
 			limit = auditStood
@@ -220,6 +220,13 @@ func (a *ruleAudit) note(s auditSeen) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.seen = s
+}
+
+// fail notes that a look failed; what was found before is not gone by that.
+func (a *ruleAudit) fail(err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.seen = auditSeen{lacks: err.Error(), result: cause.Audit{Since: a.seen.result.Since}}
 }
 
 // look compares what changed since the last one.

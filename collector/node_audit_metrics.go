@@ -15,7 +15,7 @@ func (s *auditSeen) add(f rules.Family, one *familyAudit) {
 	if one.at.Before(r.At) {
 		r.At = one.at
 	}
-	s.longest = max(s.longest, one.wholeTook)
+	s.longest += max(one.wholeTook, one.wholeCost)
 	r.Services += one.services
 	if one.result.Flushed {
 		r.Flushed = append(r.Flushed, f.String())
@@ -36,17 +36,22 @@ func (s *auditSeen) add(f rules.Family, one *familyAudit) {
 	}
 }
 
+// believable is for how long an outcome can be believed: until the next look at all
+// Services can be afforded, and has come to an end.
+func (s *auditSeen) believable() time.Duration {
+	return believed*auditEvery + wholeShare*s.longest
+}
+
 // snapshot is the newest outcome; nil if there is none that can be believed.
 func (a *ruleAudit) snapshot(now time.Time) *cause.Audit {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.seen.lacks != "" {
-		return &cause.Audit{Lacks: a.seen.lacks}
-	}
 	r := a.seen.result
-	limit := believed*auditEvery + wholeShare*a.seen.longest
-	if r.At.IsZero() || now.Sub(r.At) > limit {
-		return &cause.Audit{Lacks: "a look at the rules that comes to an end"}
+	if a.seen.lacks != "" {
+		return &cause.Audit{Lacks: a.seen.lacks, Found: !r.Since.IsZero()}
+	}
+	if r.At.IsZero() || now.Sub(r.At) > a.seen.believable() {
+		return &cause.Audit{Lacks: "a look at the rules that comes to an end", Found: !r.Since.IsZero()}
 	}
 	return &r
 }

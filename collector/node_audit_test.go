@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -23,6 +24,7 @@ import (
 	"k8s.io/apimachinery/pkg/version"
 
 	"github.com/kproxy-exporter/kproxy-exporter/collector/audit"
+	"github.com/kproxy-exporter/kproxy-exporter/collector/cause"
 	"github.com/kproxy-exporter/kproxy-exporter/collector/rules"
 )
 
@@ -245,6 +247,63 @@ add rule ip kube-proxy %s meta l4proto tcp dnat to 10.244.9.%d:8080
 add element ip kube-proxy service-ips { 10.96.0.%d . tcp . 80 : goto %s }
 add element ip kube-proxy cluster-ips { 10.96.0.%d }
 `, c, c, i, c, i, i, c, i)
+}
+
+// TestAuditAsksTheProcess is that whether kube-proxy is stopped is asked for now.
+func TestAuditAsksTheProcess(t *testing.T) {
+	n := newTestNode(t, fakeProc(t, netip.MustParseAddrPort("127.0.0.1:1"), netip.MustParseAddrPort("127.0.0.1:1")))
+	n.desired = newDesired(&n.cfg)
+	if err := n.readProcess(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	stat := filepath.Join(n.cfg.ProcPath, "7/stat")
+	is, err := os.ReadFile(stat)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := newRuleAudit(n)
+	for _, state := range []string{"S", "T", "R"} {
+		if err := os.WriteFile(stat, []byte(strings.Replace(string(is), ") S ", ") "+state+" ", 1)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := a.sync(t.Context(), audit.ModeNFTables, rules.IPv4, audit.Asks{}).Halted; got != (state == "T") {
+			t.Errorf("state %s: stopped %t", state, got)
+		}
+	}
+}
+
+// TestAuditBelieved is that an outcome is believed until there may be a next one: what
+// was found would seem to be gone for a while.
+func TestAuditBelieved(t *testing.T) {
+	for _, tc := range []struct{ took, cost time.Duration }{{time.Second, time.Second}, {time.Second, 4 * time.Second}, {7 * time.Second, 3 * time.Second}, {time.Millisecond, 0}} {
+		for families := 1; families <= 2; families++ {
+			began := time.Now()
+			wholes := allowance{share: wholeShare, at: began}
+			var s auditSeen
+			took := time.Duration(0)
+			for range families {
+				s.add(rules.IPv4, &familyAudit{at: began, wholeTook: tc.took, wholeCost: tc.cost})
+				took += tc.took
+			}
+			wholes.spend(began.Add(took), time.Duration(families)*tc.cost)
+			if next := took + wholes.wait(began.Add(took)) + took; s.believable() < next {
+				t.Errorf("%+v, %d families: believed for %s, the next look ends after %s", tc, families, s.believable(), next)
+			}
+		}
+	}
+	a := ruleAudit{seen: auditSeen{result: cause.Audit{At: time.Now().Add(-time.Hour), Since: time.Now().Add(-2 * time.Hour)}}}
+	if got := a.snapshot(time.Now()); got.Lacks == "" || !got.Found {
+		t.Errorf("an hour without a look: %+v", got)
+	}
+	a.fail(errors.New("no"))
+	a.fail(errors.New("nor now"))
+	if got := a.snapshot(time.Now()); got.Lacks != "nor now" || !got.Found {
+		t.Errorf("looks that fail: %+v", got)
+	}
+	a.note(auditSeen{lacks: "its mode"}) // another question
+	if got := a.snapshot(time.Now()); got.Lacks != "its mode" || got.Found {
+		t.Errorf("no audit: %+v", got)
+	}
 }
 
 // TestRuleAudit is of the kernel's own rules, changed one way after the other.

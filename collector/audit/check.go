@@ -271,7 +271,7 @@ func (k *checker) checkDestination(s *Service, d reached) error {
 		case obscure(ways):
 			return errObscure
 		}
-		if worst.kind == Stale && k.zoneless(claims, ways, &from, d.to.Addr()) {
+		if worst.kind == Stale && !k.seen[s.Name][Stale] && k.zoneless(claims, ways, &from, d.to.Addr()) {
 			worst.what += Zoneless
 		}
 		if worst.kind == Missing {
@@ -286,10 +286,11 @@ func (k *checker) checkDestination(s *Service, d reached) error {
 	return nil
 }
 
-// Zoneless ends what is said of rules that would be right if the node had no zone. A
-// kube-proxy that misses its node's zone when it begins does not hear of it again:
-// NewNodeTopologyConfig of v1.37 is told of the Node before it has a handler to tell.
-const Zoneless = "; kube-proxy does as if the node had no zone"
+// Zoneless ends what is said of rules that would be right if the node had no zone, or the
+// endpoints no hints. A kube-proxy that misses its node's zone when it begins does not
+// hear of it again: NewNodeTopologyConfig of v1.37 is told of the Node before it has a
+// handler to tell.
+const Zoneless = "; it is as if the node had no zone, or the endpoints no hints"
 
 // zoneless is whether the ways are right for a node without a zone.
 func (k *checker) zoneless(claims []claim, ways []rules.Outcome, from *source, to netip.Addr) bool {

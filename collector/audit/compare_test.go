@@ -45,3 +45,35 @@ func TestCompareAffinity(t *testing.T) {
 		}
 	}
 }
+
+// TestZoneless is of rules that would be right if the node had no zone.
+func TestZoneless(t *testing.T) {
+	a, b := netip.MustParseAddrPort("10.244.1.2:80"), netip.MustParseAddrPort("10.244.1.3:80")
+	service := &Service{Name: "x/y", ClusterIPs: []netip.Addr{netip.MustParseAddr("10.96.0.9")}, Ports: []Port{{Protocol: TCP, Port: 80}}}
+	slice := &Slice{Service: service.Name, Ports: []Port{{Protocol: TCP, Port: 80}}}
+	for at, zone := range map[netip.AddrPort]string{a: "a", b: "b"} {
+		slice.Endpoints = append(slice.Endpoints, Endpoint{Address: at.Addr(), Ready: true, Serving: true, Hints: &Hints{Zones: []string{zone}}})
+	}
+	state := &State{Services: map[string]*Service{service.Name: service}, Slices: map[string][]*Slice{service.Name: {slice}}}
+	way := func(to netip.AddrPort, part float64) rules.Outcome { return rules.Outcome{Kind: rules.Accept, To: to, Weight: part} }
+	for _, tc := range []struct {
+		name, zone string
+		known      bool
+		ways       []rules.Outcome
+		want       bool
+	}{
+		{"to all endpoints", "a", true, []rules.Outcome{way(a, 0.5), way(b, 0.5)}, true},
+		{"to those of the zone", "a", true, []rules.Outcome{way(a, 1)}, false},
+		{"to those of another zone", "a", true, []rules.Outcome{way(b, 1)}, false},
+		{"to somebody else too", "a", true, []rules.Outcome{way(a, 0.5), way(netip.MustParseAddrPort("10.244.1.4:80"), 0.5)}, false},
+		{"it has no zone", "", true, []rules.Outcome{way(a, 0.5), way(b, 0.5)}, false},
+		{"its zone is not known", "", false, []rules.Outcome{way(a, 0.5), way(b, 0.5)}, false},
+	} {
+		c := &Config{Mode: ModeNFTables, Family: rules.IPv4, Node: "n1", Zone: tc.zone, ZoneKnown: tc.known}
+		k := newChecker(nil, state, c, nil)
+		claims := k.claims.of[destination{TCP, netip.AddrPortFrom(service.ClusterIPs[0], 80)}]
+		if got := k.zoneless(claims, tc.ways, &source{name: "x"}, service.ClusterIPs[0]); len(claims) != 1 || got != tc.want {
+			t.Errorf("%s: %t of %d claims, want %t", tc.name, got, len(claims), tc.want)
+		}
+	}
+}

@@ -200,6 +200,8 @@ type Audit struct {
 	// nothing else is.
 	At    time.Time
 	Lacks string
+	// Found says of what lacks that something differed when it was last known.
+	Found bool
 	// Services are how many were compared, Drift how many differ, by kind.
 	Services int
 	Drift    map[string]int

@@ -253,6 +253,8 @@ func TestNodeBoundaries(t *testing.T) {
 		{"some rules differ", func(s *Snapshot) {
 			s.Local.Audit.Since, s.Local.Audit.Drift = now, map[string]int{"stale": 1}
 		}, Active, "drift"},
+		{"some differed, and now nobody knows", func(s *Snapshot) { s.Local.Audit = &Audit{Lacks: "x", Found: true} }, Unknown, ""},
+		{"none did, and now nobody knows", func(s *Snapshot) { s.Local.Audit = &Audit{Lacks: "x"} }, Inactive, ""},
 		{"and syncs fail", func(s *Snapshot) {
 			s.Local.Audit.Since, s.Local.Audit.Drift = now, map[string]int{"stale": 1}
 			s.Local.Proxy.Families[0].Failing = now.Add(-waiting / 2)

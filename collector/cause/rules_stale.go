@@ -58,7 +58,11 @@ var rulesStale = Cause{
 		if v := s.Local.Canary.stale(s); v.State == Active {
 			return v
 		}
-		if p.Families == nil && audited.State == Unknown {
+		switch {
+		case audited.State != Unknown:
+		case s.Local.Audit != nil && s.Local.Audit.Found:
+			return audited // kube-proxy does not know that it is gone
+		case p.Families == nil:
 			return unknown("kube-proxy's metrics on the node")
 		}
 		return inactive()

@@ -23,19 +23,20 @@ func TestReadRuleWorlds(t *testing.T) {
 		text    string
 		want    RuleWorlds
 	}{
-		"no rules":                   {nft, "", RuleWorlds{}},
-		"mode nftables":              {nft, "add table ip kube-proxy; add chain ip kube-proxy nat-prerouting { type nat hook prerouting priority dstnat; }", RuleWorlds{NFTables: true}},
-		"mode nftables, IPv6":        {nft, "add table ip6 kube-proxy; add chain ip6 kube-proxy nat-prerouting { type nat hook prerouting priority dstnat; }", RuleWorlds{NFTables: true}},
-		"base chains of other names": {nft, "add table ip kube-proxy; add chain ip kube-proxy first { type nat hook prerouting priority dstnat; }", RuleWorlds{NFTables: true}},
-		"nothing hooked in":          {nft, "add table ip kube-proxy; add chain ip kube-proxy nat-prerouting", RuleWorlds{}},
-		"another's table":            {nft, "add table ip other; add chain ip other nat-prerouting { type nat hook prerouting priority dstnat; }", RuleWorlds{}},
-		"mode iptables":              {iptables, linked, RuleWorlds{IPTables: true}},
-		"mode iptables, IPv6":        {[]string{"ip6tables-nft-restore"}, linked, RuleWorlds{IPTables: true}},
-		"mode iptables, from OUTPUT": {iptables, "*nat\n:KUBE-SERVICES - [0:0]\n-A OUTPUT -j KUBE-SERVICES\nCOMMIT\n", RuleWorlds{IPTables: true}},
-		"no jump to its chain":       {iptables, "*nat\n:KUBE-SERVICES - [0:0]\n-A PREROUTING -j RETURN\nCOMMIT\n", RuleWorlds{}},
-		"in another table":           {iptables, "*filter\n:KUBE-SERVICES - [0:0]\n-A FORWARD -j KUBE-SERVICES\nCOMMIT\n", RuleWorlds{}},
-		"a table that is off":        {nft, "add table ip nat { flags dormant; }; add chain ip nat KUBE-SERVICES; add chain ip nat PREROUTING { type nat hook prerouting priority dstnat; }; add rule ip nat PREROUTING jump KUBE-SERVICES", RuleWorlds{}},
-		"the old iptables":           {legacy, linked, RuleWorlds{Legacy: true}},
+		"no rules":                       {nft, "", RuleWorlds{}},
+		"mode nftables":                  {nft, "add table ip kube-proxy; add chain ip kube-proxy nat-prerouting { type nat hook prerouting priority dstnat; }", RuleWorlds{NFTables: true}},
+		"mode nftables, IPv6":            {nft, "add table ip6 kube-proxy; add chain ip6 kube-proxy nat-prerouting { type nat hook prerouting priority dstnat; }", RuleWorlds{NFTables: true}},
+		"base chains of other names":     {nft, "add table ip kube-proxy; add chain ip kube-proxy first { type nat hook prerouting priority dstnat; }", RuleWorlds{NFTables: true}},
+		"nothing hooked in":              {nft, "add table ip kube-proxy; add chain ip kube-proxy nat-prerouting", RuleWorlds{}},
+		"a table of its own that is off": {nft, "add table ip kube-proxy { flags dormant; }; add chain ip kube-proxy nat-prerouting { type nat hook prerouting priority dstnat; }", RuleWorlds{}},
+		"another's table":                {nft, "add table ip other; add chain ip other nat-prerouting { type nat hook prerouting priority dstnat; }", RuleWorlds{}},
+		"mode iptables":                  {iptables, linked, RuleWorlds{IPTables: true}},
+		"mode iptables, IPv6":            {[]string{"ip6tables-nft-restore"}, linked, RuleWorlds{IPTables: true}},
+		"mode iptables, from OUTPUT":     {iptables, "*nat\n:KUBE-SERVICES - [0:0]\n-A OUTPUT -j KUBE-SERVICES\nCOMMIT\n", RuleWorlds{IPTables: true}},
+		"no jump to its chain":           {iptables, "*nat\n:KUBE-SERVICES - [0:0]\n-A PREROUTING -j RETURN\nCOMMIT\n", RuleWorlds{}},
+		"in another table":               {iptables, "*filter\n:KUBE-SERVICES - [0:0]\n-A FORWARD -j KUBE-SERVICES\nCOMMIT\n", RuleWorlds{}},
+		"a table that is off":            {nft, "add table ip nat { flags dormant; }; add chain ip nat KUBE-SERVICES; add chain ip nat PREROUTING { type nat hook prerouting priority dstnat; }; add rule ip nat PREROUTING jump KUBE-SERVICES", RuleWorlds{}},
+		"the old iptables":               {legacy, linked, RuleWorlds{Legacy: true}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inNamespace(t, func() {

@@ -143,9 +143,10 @@ func (r *Reader) chains(f Family, do func(*Chain)) error {
 	return err
 }
 
+const flagDormant = 1 // NFT_TABLE_F_DORMANT
+
 // dormant are the tables that are switched off.
 func (r *Reader) dormant(f Family) (map[string]bool, error) {
-	const flagDormant = 1 // NFT_TABLE_F_DORMANT
 	out := map[string]bool{}
 	r.c.ask(f, unix.NFT_MSG_GETTABLE, unix.NLM_F_DUMP)
 	err := r.c.run(true, func(m message) error {
@@ -156,7 +157,7 @@ func (r *Reader) dormant(f Family) (map[string]bool, error) {
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("list the tables of nf_tables: %w", err)
+		return nil, fmt.Errorf("list the tables of nf_tables: %w", unsupported(err))
 	}
 	return out, nil
 }

@@ -34,7 +34,8 @@ func (r *Reader) ReadFrame(f Family) (*Frame, error) {
 	return out, err
 }
 
-// builtIn are the chains that iptables hooks in, by their table. It has no others.
+// builtIn are the chains that iptables hooks in, by their table. Others of these tables
+// are somebody else's, and not read.
 var builtIn = map[string][]string{
 	"filter": {"INPUT", "FORWARD", "OUTPUT"},
 	"nat":    {"PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"},
@@ -68,16 +69,21 @@ func (r *Reader) ReadBuiltIn(f Family, tables ...string) (*Frame, error) {
 
 // HasOwn is whether packets meet kube-proxy's own table.
 func (r *Reader) HasOwn(f Family) (bool, error) {
+	s := &partSource{nftSource{r, f}}
+	off := false
+	there, err := s.one(unix.NFT_MSG_GETTABLE, "table "+ownTable, func(b []byte) error {
+		d, err := fieldsOf(b)
+		off = u32(d[unix.NFTA_TABLE_FLAGS])&flagDormant != 0
+		return err
+	}, attribute{kind: unix.NFTA_TABLE_NAME, text: ownTable})
+	if err != nil || !there || off {
+		return false, err
+	}
 	c, err := r.chain(f, ownTable, "nat-prerouting")
 	if err != nil || c != nil && c.Base() {
 		return err == nil, err
 	}
 	// One without this chain is none that kube-proxy wrote, and may have others.
-	s := &partSource{nftSource{r, f}}
-	there, err := s.one(unix.NFT_MSG_GETTABLE, "table "+ownTable, func([]byte) error { return nil }, attribute{kind: unix.NFTA_TABLE_NAME, text: ownTable})
-	if err != nil || !there {
-		return false, err
-	}
 	frame, err := r.ReadFrame(f)
 	return err == nil && len(frame.bases) > 0, err
 }
@@ -117,11 +123,12 @@ func (s *partSource) one(kind uint16, what string, do func(b []byte) error, attr
 		found = true
 		return do(m.attrs)
 	})
-	if errors.Is(err, unix.ENOENT) {
+	// Old kernels have no IP family of which nobody has used anything yet.
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EAFNOSUPPORT) {
 		return false, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("ask nf_tables for %s: %w", what, err)
+		return false, fmt.Errorf("ask nf_tables for %s: %w", what, unsupported(err))
 	}
 	return found, nil
 }
