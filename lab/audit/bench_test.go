@@ -88,6 +88,32 @@ add rule ip kube-proxy filter-output jump check
 ` + first.String() + second.String() + "COMMIT\n"
 }
 
+// TestLarge is that what is measured is right: the audit finds nothing.
+func TestLarge(t *testing.T) {
+	for _, mode := range []string{audit.ModeNFTables, audit.ModeIPTables} {
+		state, text := large(mode, 20)
+		ns, err := NewNamespace()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ns.Close()
+		w := &Wire{Namespace: ns}
+		if err := w.Load(t.Context(), programs[mode][0][1], text); err != nil {
+			t.Fatal(err)
+		}
+		l := &look{ns: ns, mode: mode, runs: stock, zone: "a"}
+		rs, end, err := l.read(ns, rules.IPv4)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := audit.Check(rs, state, l.config(rules.IPv4), nil)
+		end()
+		if err != nil || len(r.Drifts) > 0 || r.Services != 20 {
+			t.Errorf("%s: %d Services compared, %v: %+v", mode, r.Services, err, r.Drifts[:min(1, len(r.Drifts))])
+		}
+	}
+}
+
 // hashed is how kube-proxy names chains.
 func hashed(text string) string {
 	sum := sha256.Sum256([]byte(text))
@@ -134,7 +160,7 @@ func compare(b *testing.B, mode string, services int) {
 	if err := w.Load(b.Context(), programs[mode][0][1], text); err != nil {
 		b.Fatal(err)
 	}
-	l := &look{ns: ns, mode: mode}
+	l := &look{ns: ns, mode: mode, runs: stock, zone: "a"}
 	var ours, next, bare, theirs, idle []float64
 	var peak int64
 	whole := func() float64 {
@@ -148,7 +174,7 @@ func compare(b *testing.B, mode string, services int) {
 		result, err := audit.Check(rs, state, c, nil)
 		end()
 		if err != nil || len(result.Drifts) > 0 || result.Services != services {
-			b.Fatalf("%v %+v", err, result)
+			b.Fatalf("%d of %d Services compared, %d differ, %v: %+v", result.Services, services, len(result.Drifts), err, result.Drifts[:min(1, len(result.Drifts))])
 		}
 		return spent(unix.RUSAGE_SELF) - began
 	}
@@ -273,7 +299,7 @@ func once(b *testing.B, what string) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	l := &look{mode: mode}
+	l := &look{mode: mode, runs: stock, zone: "a"}
 	c := l.config(rules.IPv4)
 	c.NodePortAddresses = nil
 	if _, err := audit.Check(rs, state, c, nil); err != nil {
