@@ -57,6 +57,9 @@ type suspect struct {
 	// first look; else zero.
 	written time.Time
 	since   time.Time
+	// fresh is since when it differs in this way: what follows on a change comes in steps,
+	// and of each we may hear after kube-proxy.
+	fresh time.Time
 	// calm is when the last look before it began: then it did not differ, and what
 	// the API wants has not changed since; zero if that is not so.
 	calm   time.Time
@@ -136,7 +139,7 @@ func (j *Judge) Look(r *Result, extent Extent, began, now time.Time, changed fun
 	for name, drifts := range by {
 		s := j.suspects[name]
 		if s == nil {
-			s = &suspect{since: now}
+			s = &suspect{since: now, fresh: now}
 			s.at, s.written = j.changedAt(name, drifts, changed)
 			if name != whole || j.sent {
 				s.calm = j.look
@@ -148,6 +151,9 @@ func (j *Judge) Look(r *Result, extent Extent, began, now time.Time, changed fun
 		}
 		if !s.calm.IsZero() && s.at.After(s.calm) {
 			s.calm, s.drift, s.since = time.Time{}, false, now // it is another question now
+		}
+		if name != whole && s.drifts != nil && !slices.Equal(s.drifts, drifts) {
+			s.fresh = now
 		}
 		s.drifts = drifts
 		away, said := j.away, sync
@@ -288,7 +294,7 @@ func (s *suspect) counts(now, away time.Time, k Sync) bool {
 			return true
 		case away.After(s.calm):
 		case same:
-			return age >= told
+			return now.Sub(s.fresh) >= told
 		default:
 			return age >= restart
 		}
@@ -305,7 +311,7 @@ func (s *suspect) counts(now, away time.Time, k Sync) bool {
 		return true
 	case s.stood(now, k) && !away.After(s.since):
 		return true
-	case k.Known && k.Synced.After(at.Add(told)) && heard && now.Sub(s.since) >= told:
+	case k.Known && k.Synced.After(at.Add(told)) && heard && now.Sub(s.fresh) >= told:
 		return true // it wrote rules long after it heard, and we have heard of nothing more
 	case k.Known && !k.Queued.Before(at.Add(-told)) && !k.Queued.IsZero():
 		return age >= waiting
@@ -317,6 +323,6 @@ func (s *suspect) counts(now, away time.Time, k Sync) bool {
 // and kube-proxy has written rules since. Clocks may differ, so that it has to be
 // missing for as long as a watch that stands may be behind.
 func (s *suspect) stood(now time.Time, k Sync) bool {
-	return !s.written.IsZero() && now.Sub(s.since) >= told && now.Sub(s.written) >= behind &&
+	return !s.written.IsZero() && now.Sub(s.fresh) >= told && now.Sub(s.written) >= behind &&
 		k.Known && !k.Started.IsZero() && k.Synced.After(k.Started) && k.Synced.After(s.written)
 }

@@ -118,6 +118,13 @@ func TestJudge(t *testing.T) {
 		"the API changed it, and kube-proxy wrote it late, and something else": {10 * time.Second, time.Time{}, []look{
 			{10 * time.Second, right, old, "", OfAll}, {16 * time.Second, wrong, late, "pending", OfAll}, {16*time.Second + again, wrong, late, "pending", OfAll}, {16*time.Second + told, wrong, late, "drift", OfAll},
 		}},
+		"the API changed it, and then what follows on it, of which kube-proxy heard first": {10 * time.Second, time.Time{}, []look{
+			{9 * time.Second, right, old, "", OfAll}, {10*time.Second + 1, wrong, old, "pending", OfAll}, {16 * time.Second, other, late, "pending", OfAll}, {16*time.Second + again, other, late, "pending", OfAll},
+			{17 * time.Second, right, late, "", OfAll},
+		}},
+		"the API changed it, and then what follows on it, which kube-proxy wrote wrongly": {10 * time.Second, time.Time{}, []look{
+			{10 * time.Second, right, old, "", OfAll}, {10*time.Second + 1, wrong, old, "pending", OfAll}, {16 * time.Second, other, late, "pending", OfAll}, {16*time.Second + told, other, late, "drift", OfAll},
+		}},
 		"the API changed it, kube-proxy is stopped": {10 * time.Second, time.Time{}, []look{
 			{11 * time.Second, wrong, Sync{Halted: true}, "unsure", OfAll}, {12 * time.Second, wrong, Sync{Halted: true}, "drift", OfAll},
 		}},
