@@ -55,7 +55,9 @@ func TestZoneless(t *testing.T) {
 		slice.Endpoints = append(slice.Endpoints, Endpoint{Address: at.Addr(), Ready: true, Serving: true, Hints: &Hints{Zones: []string{zone}}})
 	}
 	state := &State{Services: map[string]*Service{service.Name: service}, Slices: map[string][]*Slice{service.Name: {slice}}}
-	way := func(to netip.AddrPort, part float64) rules.Outcome { return rules.Outcome{Kind: rules.Accept, To: to, Weight: part} }
+	way := func(to netip.AddrPort, part float64) rules.Outcome {
+		return rules.Outcome{Kind: rules.Accept, To: to, Weight: part}
+	}
 	for _, tc := range []struct {
 		name, zone string
 		known      bool

@@ -86,7 +86,10 @@ type Judge struct {
 	look     time.Time // when the last began
 	started  time.Time
 	away     time.Time // when the API server last did not answer
-	sent     bool
+	// sent is whether any packet went where it should at the last look at all, sentAt when
+	// the last look began before which that was so.
+	sent   bool
+	sentAt time.Time
 }
 
 // Judgement is what is known of an IP family after a look.
@@ -141,8 +144,8 @@ func (j *Judge) Look(r *Result, extent Extent, began, now time.Time, changed fun
 		if s == nil {
 			s = &suspect{since: now, fresh: now}
 			s.at, s.written = j.changedAt(name, drifts, changed)
-			if name != whole || j.sent {
-				s.calm = j.look
+			if s.calm = j.look; name == whole {
+				s.calm = j.sentAt
 			}
 			j.suspects[name] = s
 		}
@@ -185,6 +188,9 @@ func (j *Judge) Look(r *Result, extent Extent, began, now time.Time, changed fun
 	}
 	if extent == OfAll {
 		j.sent = r.Sent > 0
+	}
+	if extent != OfSuspects && j.sent {
+		j.sentAt = began
 	}
 	return out
 }
@@ -266,6 +272,9 @@ func (j *Judge) Suspects() (services map[string]bool, nobodys []rules.Addressee,
 func (j *Judge) Same(now time.Time) {
 	if !j.look.IsZero() {
 		j.look = now
+	}
+	if j.sent {
+		j.sentAt = now
 	}
 }
 

@@ -44,6 +44,8 @@ func TestJudge(t *testing.T) {
 	began := old
 	began.Started, began.Synced = at(-30*time.Minute), at(-45*time.Minute)
 	other := &Result{Wanted: 3, Sent: 3, Drifts: []Drift{{Service: "a/b", Kind: WrongBackend, What: "x"}}}
+	unlinked := &Result{Wanted: 3, Drifts: []Drift{{Service: "a/b", Kind: Unlinked, What: "x"}}}
+	another := Sync{Known: true, Queued: at(201 * time.Second), Synced: at(201 * time.Second), Started: at(200500 * time.Millisecond)}
 	silent, young := old, old
 	silent.Known, young.Started = false, at(1500*time.Millisecond)
 	awayOld, awayWrote, awayYoung := old, wrote, young
@@ -90,6 +92,18 @@ func TestJudge(t *testing.T) {
 		}},
 		"somebody else changed them then": {0, time.Time{}, []look{
 			{time.Second, right, old, "", OfAll}, {2 * time.Second, wrong, awayOld, "pending", OfAll}, {2*time.Second + again, wrong, awayOld, "drift", OfAll},
+		}},
+		"another kube-proxy begins, and takes the rules of the first away in steps": {0, time.Time{}, []look{
+			{time.Second, right, old, "", OfAll}, {200 * time.Second, right, old, "", OfAll}, {201 * time.Second, unlinked, another, "pending", OfAll},
+			{202 * time.Second, gone, another, "pending", OfAll}, {203 * time.Second, gone, another, "pending", OfAll}, {204 * time.Second, right, another, "", OfAll},
+		}},
+		"another kube-proxy takes the rules of the first away in steps, and writes none": {0, time.Time{}, []look{
+			{time.Second, right, old, "", OfAll}, {200 * time.Second, right, old, "", OfAll}, {201 * time.Second, unlinked, another, "pending", OfAll},
+			{202 * time.Second, gone, another, "pending", OfAll}, {202*time.Second + restart, gone, another, "flushed", OfAll},
+		}},
+		"somebody removes the rules in steps": {0, time.Time{}, []look{
+			{time.Second, right, old, "", OfAll}, {200 * time.Second, right, old, "", OfAll}, {201 * time.Second, unlinked, old, "pending", OfAll},
+			{201*time.Second + again/2, gone, old, "pending", OfAll}, {201*time.Second + 2*again, gone, old, "flushed", OfAll},
 		}},
 		"another kube-proxy begins": {0, time.Time{}, []look{
 			{time.Second, right, old, "", OfAll}, {2 * time.Second, gone, young, "pending", OfAll}, {10 * time.Second, gone, young, "pending", OfAll}, {2*time.Second + restart, gone, young, "flushed", OfAll},
