@@ -218,7 +218,8 @@ func (d *desired) changed(from *contact, listed bool, previous, current *wish, n
 	}
 	d.keep(previous, current, synced, now)
 	if d.audit != nil {
-		d.audit.keep(previous, current, !synced, now)
+		// Not when it came, but when it counts: a look that began before may have missed it.
+		d.audit.keep(previous, current, !synced, time.Now())
 	}
 	d.noteTurn(previous, current, live, now)
 	if !synced {

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-kit/log"
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -269,6 +270,21 @@ func TestAuditAsksTheProcess(t *testing.T) {
 		if got := a.sync(t.Context(), audit.ModeNFTables, rules.IPv4, audit.Asks{}).Halted; got != (state == "T") {
 			t.Errorf("state %s: stopped %t", state, got)
 		}
+	}
+}
+
+// TestAuditHeard is that what the API wants changed when that counts, not when word of it
+// came: a look that began between the two has not seen it.
+func TestAuditHeard(t *testing.T) {
+	cfg := NodeConfig{Name: "n1", Audit: AuditAll}
+	d := newDesired(&cfg)
+	from := &contact{reader: "services", logger: log.NewNopLogger()}
+	from.markSynced()
+	is, _ := d.convertService(&corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "b"}, Spec: corev1.ServiceSpec{ClusterIP: "10.96.0.1", Ports: []corev1.ServicePort{{Protocol: corev1.ProtocolTCP, Port: 80}}}})
+	look := time.Now()
+	d.changed(from, false, nil, &is, look.Add(-time.Millisecond))
+	if heard := d.auditChanged("a/b").Heard; heard.Before(look) {
+		t.Errorf("a look that began %s after it cannot have missed it", look.Sub(heard))
 	}
 }
 
