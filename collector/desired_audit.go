@@ -173,7 +173,11 @@ func (d *desired) auditChanged(service string) audit.Change {
 	if service == "" {
 		return audit.Change{Heard: d.audit.removed}
 	}
-	c := audit.Change{Heard: d.audit.changed[service]}
+	heard, known := d.audit.changed[service]
+	if !known && d.audit.services[service] == nil {
+		heard = d.audit.removed // it went after it was looked at
+	}
+	c := audit.Change{Heard: heard}
 	if s := d.audit.services[service]; s != nil {
 		newest := s.Written
 		for _, one := range d.audit.slices[service] {

@@ -286,6 +286,11 @@ func TestAuditHeard(t *testing.T) {
 	if heard := d.auditChanged("a/b").Heard; heard.Before(look) {
 		t.Errorf("a look that began %s after it cannot have missed it", look.Sub(heard))
 	}
+	gone := time.Now()
+	d.changed(from, false, &is, nil, gone) // while what a look found of it is judged
+	if heard := d.auditChanged("a/b").Heard; heard.Before(gone) {
+		t.Errorf("it went %s, and seems to have changed %s", gone, heard)
+	}
 }
 
 // TestAuditBelieved is that an outcome is believed until there may be a next one: what
