@@ -80,9 +80,9 @@ type familyAudit struct {
 // auditSeen is the outcome of the newest look; at is zero if there was none.
 type auditSeen struct {
 	at time.Time
-	// took is how long the newest look took that read rules, longest how long the
+	// took is how long the newest look took that read rules, wholes how long the
 	// last at all Services did, or what it cost if that is more, of both IP families.
-	took, longest time.Duration
+	took, wholes time.Duration
 	generation    uint32
 	result        cause.Audit
 	lacks         string

@@ -15,7 +15,7 @@ func (s *auditSeen) add(f rules.Family, one *familyAudit) {
 	if one.at.Before(r.At) {
 		r.At = one.at
 	}
-	s.longest += max(one.wholeTook, one.wholeCost)
+	s.wholes += max(one.wholeTook, one.wholeCost)
 	r.Services += one.services
 	if one.result.Flushed {
 		r.Flushed = append(r.Flushed, f.String())
@@ -39,7 +39,7 @@ func (s *auditSeen) add(f rules.Family, one *familyAudit) {
 // believable is for how long an outcome can be believed: until the next look at all
 // Services can be afforded, and has come to an end.
 func (s *auditSeen) believable() time.Duration {
-	return believed*auditEvery + wholeShare*s.longest
+	return believed*auditEvery + wholeShare*s.wholes
 }
 
 // snapshot is the newest outcome; nil if there is none that can be believed.
