@@ -83,9 +83,9 @@ type auditSeen struct {
 	// took is how long the newest look took that read rules, wholes how long the
 	// last at all Services did, or what it cost if that is more, of both IP families.
 	took, wholes time.Duration
-	generation    uint32
-	result        cause.Audit
-	lacks         string
+	generation   uint32
+	result       cause.Audit
+	lacks        string
 }
 
 const (
