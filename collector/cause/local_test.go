@@ -367,6 +367,14 @@ func TestNodeBoundaries(t *testing.T) {
 			sickNode["unexplained"]["probe_failing"](s)
 			s.Local.Probes[0].Rounds = s.Local.Probes[0].Rounds[1:]
 		}, Inactive, ""},
+		{"twice only: others are still to be asked", func(s *Snapshot) {
+			sickNode["unexplained"]["probe_failing"](s)
+			s.Local.Probes[0].Failing = s.Local.Probes[0].Rounds[0].At.Add(time.Second)
+		}, Inactive, ""},
+		{"three times", func(s *Snapshot) {
+			sickNode["unexplained"]["probe_failing"](s)
+			s.Local.Probes[0].Failing = s.Local.Probes[0].Rounds[0].At
+		}, Active, "probe_failing"},
 		{"only an endpoint is silent", func(s *Snapshot) {
 			s.Local.Probes = []Probe{probeOf(func(r *ProbeRound) { r.Endpoints[0].OK, r.Endpoints[0].Answered = false, false })}
 		}, Inactive, ""},

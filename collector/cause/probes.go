@@ -146,14 +146,15 @@ func JudgeProbe(p *Probe, all []Probe) (ProbeVerdict, []string) {
 }
 
 // fails is whether the Service's own address failed in both of the newest
-// rounds although something behind it answered. Where nothing does it is no
-// fault of kube-proxy's, whosever it is.
+// rounds although something behind it answered, and something in the round before
+// them: by then every other Service has been asked, too, and might have told whose
+// fault it is. Where nothing answers it is no fault of kube-proxy's.
 func (p *Probe) fails() bool {
 	failing := func(r ProbeRound) bool {
 		answers := slices.ContainsFunc(r.Endpoints, func(e ProbeAttempt) bool { return e.OK })
 		return answers && !r.Changing && r.VIP != nil && !r.VIP.OK && !r.VIP.Local && !r.VIP.Connected
 	}
-	return len(p.Rounds) == 2 && failing(p.Rounds[0]) && failing(p.Rounds[1])
+	return len(p.Rounds) == 2 && failing(p.Rounds[0]) && failing(p.Rounds[1]) && !p.Rounds[0].At.Before(p.Failing)
 }
 
 func (r *ProbeRound) judge(seen func() reached) ProbeVerdict {
