@@ -7,16 +7,13 @@ import (
 	"maps"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/go-kit/log"
-	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -27,6 +24,7 @@ import (
 	"github.com/kproxy-exporter/kproxy-exporter/collector/audit"
 	"github.com/kproxy-exporter/kproxy-exporter/collector/cause"
 	"github.com/kproxy-exporter/kproxy-exporter/collector/rules"
+	"github.com/kproxy-exporter/kproxy-exporter/collector/rules/rulestest"
 )
 
 // auditWorld is a network namespace with rules, and an audit in it.
@@ -41,20 +39,10 @@ type auditWorld struct {
 	patience time.Duration
 }
 
-// inAuditWorld runs a test on a thread in a network namespace of its own.
+// inAuditWorld runs a test in a network namespace of its own.
 func inAuditWorld(t *testing.T, mode string, do func(*auditWorld)) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("NOT RUN: it needs root for a network namespace; the audit of the kernel's rules was not tested")
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread() // never unlocked: the thread ends
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			t.Error(err)
-			return
-		}
+	rulestest.InNamespace(t, func() {
 		n := &Node{cfg: NodeConfig{Name: "n1", Audit: AuditAll}}
 		n.desired = newDesired(&n.cfg)
 		w := &auditWorld{t: t, a: newRuleAudit(n), objects: map[string]*wish{}, patience: 20 * time.Second}
@@ -71,18 +59,13 @@ func inAuditWorld(t *testing.T, mode string, do func(*auditWorld)) {
 		}
 		defer w.heard.Close()
 		do(w)
-	}()
-	<-done
+	})
 }
 
 // run gives a program its input; what it changed is heard of.
 func (w *auditWorld) run(text string, program ...string) {
 	w.t.Helper()
-	c := exec.Command(program[0], program[1:]...)
-	c.Stdin = strings.NewReader(text)
-	if out, err := c.CombinedOutput(); err != nil {
-		w.t.Errorf("%v: %v: %s", program, err, out)
-	}
+	rulestest.Load(w.t, text, program...)
 	if strings.Contains(program[0], "legacy") {
 		return // nobody tells of it
 	}

@@ -1,21 +1,14 @@
 package local
 
 import (
-	"os"
-	"os/exec"
-	"runtime"
-	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
+	"github.com/kproxy-exporter/kproxy-exporter/collector/rules/rulestest"
 )
 
 // TestReadRuleWorlds writes rules by several programs into the real kernel, each time
 // into a network namespace that is new.
 func TestReadRuleWorlds(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("NOT RUN: it needs root for a network namespace; whose rules packets meet was not tested")
-	}
 	const linked = "*nat\n:KUBE-SERVICES - [0:0]\n-A PREROUTING -j KUBE-SERVICES\nCOMMIT\n"
 	nft, iptables, legacy := []string{"nft", "-f", "-"}, []string{"iptables-nft-restore"}, []string{"iptables-legacy-restore"}
 	for name, tc := range map[string]struct {
@@ -39,11 +32,8 @@ func TestReadRuleWorlds(t *testing.T) {
 		"the old iptables":               {legacy, linked, RuleWorlds{Legacy: true}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inNamespace(t, func() {
-				load := exec.Command(tc.program[0], tc.program[1:]...)
-				load.Stdin = strings.NewReader(tc.text)
-				if out, err := load.CombinedOutput(); err != nil {
-					t.Errorf("%v: %v: %s", tc.program, err, out)
+			rulestest.InNamespace(t, func() {
+				if !rulestest.Load(t, tc.text, tc.program...) {
 					return
 				}
 				first, err := ReadRuleWorlds(RuleWorlds{})
@@ -57,20 +47,4 @@ func TestReadRuleWorlds(t *testing.T) {
 			})
 		})
 	}
-}
-
-// inNamespace runs a test on a thread in a network namespace of its own.
-func inNamespace(t *testing.T, do func()) {
-	t.Helper()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread() // never unlocked: the thread ends
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			t.Error(err)
-			return
-		}
-		do()
-	}()
-	<-done
 }

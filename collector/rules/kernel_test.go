@@ -7,49 +7,18 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"reflect"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/kproxy-exporter/kproxy-exporter/collector/rules/rulestest"
 )
 
 var update = flag.Bool("update", false, "write what the kernel answers into testdata")
-
-// inNamespace runs a test on a thread in a network namespace of its own.
-func inNamespace(t *testing.T, do func()) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("NOT RUN: it needs root for a network namespace; nothing of the kernel was tested")
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread() // never unlocked: the thread ends
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			t.Error(err)
-			return
-		}
-		do()
-	}()
-	<-done
-}
-
-// load gives rules to a program; a machine that lacks it runs nothing of the test.
-func load(t *testing.T, text string, program ...string) bool {
-	t.Helper()
-	c := exec.Command(program[0], program[1:]...)
-	c.Stdin = strings.NewReader(text)
-	if out, err := c.CombinedOutput(); err != nil {
-		t.Errorf("%v: %v: %s", program, err, out)
-		return false
-	}
-	return true
-}
 
 const nftText = `add table ip kube-proxy
 add set ip kube-proxy aff { type ipv4_addr; flags dynamic,timeout; timeout 3h; }
@@ -184,8 +153,8 @@ func TestKernel(t *testing.T) {
 	}
 	for _, tc := range table {
 		t.Run(tc.name+" "+tc.packet.Src.String()+" to "+tc.packet.Dst.String(), func(t *testing.T) {
-			inNamespace(t, func() {
-				if !load(t, tc.text, tc.program...) {
+			rulestest.InNamespace(t, func() {
+				if !rulestest.Load(t, tc.text, tc.program...) {
 					return
 				}
 				r, err := NewReader()
@@ -221,7 +190,7 @@ func readIPT(r *Reader) (*Ruleset, error) { return r.ReadIPTables(IPv4) }
 
 // TestListen is that every change is told, and nothing else.
 func TestListen(t *testing.T) {
-	inNamespace(t, func() {
+	rulestest.InNamespace(t, func() {
 		l, err := Listen()
 		if err != nil {
 			t.Error(err)
@@ -233,7 +202,7 @@ func TestListen(t *testing.T) {
 			t.Error(err)
 			return
 		}
-		load(t, nftText, "nft", "-f", "-")
+		rulestest.Load(t, nftText, "nft", "-f", "-")
 		of, changed, err := l.Wait()
 		if err != nil || !changed || !of[IPv4].All {
 			t.Errorf("told %t, %+v, %v", changed, of[IPv4], err)
@@ -262,7 +231,7 @@ func TestListen(t *testing.T) {
 			{"add chain ip kube-proxy nat-output { type nat hook output priority -100; }\n", Changes{All: true}},
 			{"delete table ip kube-proxy\n", Changes{All: true}},
 		} {
-			load(t, tc.text, "nft", "-f", "-")
+			rulestest.Load(t, tc.text, "nft", "-f", "-")
 			of, _, err := l.Wait()
 			got := of[IPv4]
 			tc.want.Generation, tc.want.count = got.Generation, got.count
@@ -291,10 +260,10 @@ func TestRecord(t *testing.T) {
 	if !*update {
 		t.Skip("it writes testdata: with -update only")
 	}
-	inNamespace(t, func() {
-		load(t, nftText, "nft", "-f", "-")
-		load(t, iptablesText, "iptables-nft-restore")
-		load(t, iptablesText, "iptables-legacy-restore")
+	rulestest.InNamespace(t, func() {
+		rulestest.Load(t, nftText, "nft", "-f", "-")
+		rulestest.Load(t, iptablesText, "iptables-nft-restore")
+		rulestest.Load(t, iptablesText, "iptables-legacy-restore")
 		info, entries, err := LegacyTable(IPv4, "nat")
 		if err == nil {
 			err = os.WriteFile("testdata/nat.legacy", append(info, entries...), 0o600)
