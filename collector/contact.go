@@ -11,6 +11,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/tools/cache"
 )
@@ -167,23 +169,45 @@ func (c *contact) listWatch(
 			return out, nil
 		},
 		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
-			began := time.Now()
-			c.open(began)
-			w, err := watchFor(ctx, o)
-			if err != nil {
-				if !expired(err) {
-					c.failedUnlessStopped(ctx, err)
+			delay := retryBackoff().DelayFunc()
+			for {
+				began := time.Now()
+				c.open(began)
+				w, err := watchFor(ctx, o)
+				switch {
+				case err == nil:
+					return c.listen(ctx, w, time.Since(began)), nil
+				case expired(err): // client-go asks again at once, however often
+					pause(ctx, settled)
 					return w, err
 				}
-				select { // client-go asks again at once, however often
-				case <-ctx.Done():
-				case <-time.After(settled):
+				c.failedUnlessStopped(ctx, err)
+				if !utilnet.IsConnectionRefused(err) && !apierrors.IsTooManyRequests(err) {
+					return w, err
 				}
-				return w, err
+				// client-go would ask again too, and wait for it without an eye on ctx.
+				if !pause(ctx, delay()) {
+					return w, ctx.Err()
+				}
 			}
-			return c.listen(ctx, w, time.Since(began)), nil
 		},
 	}
+}
+
+// pause waits for so long; false if the context ended.
+func pause(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
+}
+
+// retryBackoff is how long is waited before the API server is asked again: 10 to 20
+// seconds at the most. client-go's own would leave a node a minute behind.
+func retryBackoff() *wait.Backoff {
+	return &wait.Backoff{Duration: 800 * time.Millisecond, Factor: 2, Jitter: 1, Steps: 10, Cap: 10 * time.Second}
 }
 
 // settled is how long a watch that says nothing must last to be an answer.

@@ -3,12 +3,16 @@ package collector
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/go-kit/log"
+	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -17,6 +21,8 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes/fake"
 	k8stesting "k8s.io/client-go/testing"
+
+	"github.com/kproxy-exporter/kproxy-exporter/collector/kubeapi"
 )
 
 func crashed(containerID string) func(*corev1.Pod) {
@@ -408,4 +414,63 @@ func TestExpired(t *testing.T) {
 	if _, err := lw.ListWithContext(t.Context(), metav1.ListOptions{}); err == nil || !k.state(time.Now(), 0).failed {
 		t.Errorf("a list: %v, failed %t", err, k.state(time.Now(), 0).failed)
 	}
+}
+
+// refusingAPI refuses every connection until a time, and counts who comes.
+type refusingAPI struct {
+	back  time.Time
+	tried atomic.Int32
+	came  atomic.Pointer[time.Time] // the first after it came back
+}
+
+func (a *refusingAPI) List(context.Context, kubeapi.Resource, string, metav1.ListOptions) (runtime.Object, error) {
+	return nil, a.refuse()
+}
+
+func (a *refusingAPI) Watch(context.Context, kubeapi.Resource, string, metav1.ListOptions) (watch.Interface, error) {
+	return watch.NewFake(), a.refuse()
+}
+
+func (a *refusingAPI) refuse() error {
+	a.tried.Add(1)
+	if now := time.Now(); !now.Before(a.back) {
+		a.came.CompareAndSwap(nil, &now)
+		return nil
+	}
+	return fmt.Errorf("dial: %w", syscall.ECONNREFUSED)
+}
+
+// TestRefused is of an API server that refuses connections: it is asked seldom, soon
+// after it is back, and whoever waits for it ends at once when it should.
+func TestRefused(t *testing.T) {
+	start := func(t *testing.T, back time.Duration) (*refusingAPI, func()) {
+		api := &refusingAPI{back: time.Now().Add(back)}
+		all := &sources{api: api, logger: log.NewNopLogger(), klog: logr.Discard()}
+		add(all, source{resource: kubeapi.Nodes, reader: "nodes"}, nodePart, func(any) (int, bool) { return 0, false }, nil)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { all.run(ctx); close(done) }()
+		return api, func() { cancel(); <-done }
+	}
+	synctest.Test(t, func(t *testing.T) {
+		for _, after := range []time.Duration{time.Second, 10 * time.Second, 90 * time.Second, time.Hour} {
+			api, end := start(t, 2*time.Hour)
+			time.Sleep(after)
+			synctest.Wait()
+			if n := api.tried.Load(); n == 0 || n > 6+int32(after/(10*time.Second)) {
+				t.Errorf("%s: tried %d times", after, n)
+			}
+			began := time.Now()
+			if end(); time.Since(began) > 0 {
+				t.Errorf("%s: it went on for %s after its end", after, time.Since(began))
+			}
+		}
+		api, end := start(t, time.Hour)
+		time.Sleep(time.Hour + 20*time.Second)
+		synctest.Wait()
+		if api.came.Load() == nil {
+			t.Error("it was not asked for 20 s after it came back")
+		}
+		end()
+	})
 }

@@ -75,7 +75,7 @@ func add[T any](all *sources, s source, p part, convert func(any) (T, bool), cha
 		})
 	all.readers = append(all.readers, &reader{contact: k, part: p, run: func(ctx context.Context) {
 		cache.NewReflectorWithOptions(cache.ToListWatcherWithWatchListSemantics(lw, all.api), s.resource.One, t,
-			cache.ReflectorOptions{Name: s.reader, Logger: &all.klog}).RunWithContext(ctx)
+			cache.ReflectorOptions{Name: s.reader, Logger: &all.klog, Backoff: retryBackoff()}).RunWithContext(ctx)
 	}})
 	return t
 }
