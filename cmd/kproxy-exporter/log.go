@@ -1,9 +1,12 @@
 package main
 
 import (
+	"context"
 	"flag"
 	"io"
+	stdlog "log"
 	"log/slog"
+	"strings"
 
 	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
@@ -38,6 +41,23 @@ func newLogs(w io.Writer, lvl, format string) logs {
 		slog: slog.New(handler),
 		klog: logr.FromSlogHandler(handler),
 	}
+}
+
+// server is the log of an http.Server, whose own goes past ours.
+func (l logs) server() *stdlog.Logger { return stdlog.New(serverLog{l.slog}, "", 0) }
+
+// serverLog takes a line at a time.
+type serverLog struct{ *slog.Logger }
+
+func (l serverLog) Write(line []byte) (int, error) {
+	text, lvl := strings.TrimSpace(string(line)), slog.LevelWarn
+	for _, clients := range []string{"http: TLS handshake error", "http2: server: error reading preface"} {
+		if strings.HasPrefix(text, clients) { // anybody may make as many of these as he likes
+			lvl = slog.LevelDebug
+		}
+	}
+	l.Log(context.Background(), lvl, "the web server says", "err", text)
+	return len(line), nil
 }
 
 // setKlog gives client-go the log, and sets klog's own gate, which stands before every

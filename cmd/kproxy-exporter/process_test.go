@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -180,6 +181,13 @@ func TestTermination(t *testing.T) {
 		"while it is refused": {ready: true, after: func(s *stressed) {
 			s.http.CloseClientConnections()
 			s.Fail(func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(http.StatusForbidden); return true })
+		}},
+		"while connections are refused": {ready: true, after: func(s *stressed) {
+			_ = s.http.Listener.Close()
+			s.http.CloseClientConnections()
+		}, during: func(t *testing.T, _ *stressed, p *process) func() {
+			p.await(t, "refused", func(string) bool { return strings.Contains(p.said.String(), "connection refused") })
+			return func() {}
 		}},
 		"while much happens":        {ready: true, during: func(_ *testing.T, s *stressed, _ *process) func() { return s.storm(2000) }},
 		"while a client reads slow": {ready: true, during: slowScrape},
@@ -364,6 +372,70 @@ func TestLittleMemory(t *testing.T) {
 	held := p.memory(t).RssAnon
 	p.end(t)
 	t.Logf("%d nodes, a limit of %d MB: %d MB held after %d changes and 50 scrapes", nodes, limit>>20, held>>20, s.stormed.Load())
+}
+
+// TestSlowReaders is of many clients that ask and do not read, again and again, while
+// all nodes are sick: others are answered, in what memory there is.
+func TestSlowReaders(t *testing.T) {
+	const nodes, many = 2000, 200
+	limit := uint64(128 << 20)
+	if raceDetector { // which takes much more
+		limit *= 10
+	}
+	for _, path := range []string{"/metrics", "/causes", "/causes?format=json"} {
+		t.Run(path, func(t *testing.T) {
+			s := startStressed(t, nodes)
+			for i := range nodes {
+				s.Put(stressedNode(i, corev1.ConditionFalse))
+			}
+			p := startProcessIn(t, memoryGroup(t, limit), s.http.URL)
+			all := func(body string) bool {
+				return strings.Count(body, `kproxy_primary_cause{cause="node_not_ready"`) == nodes
+			}
+			p.await(t, "ready", all)
+			ctx, stop := context.WithCancel(t.Context())
+			var asked atomic.Int32
+			var wg sync.WaitGroup
+			for range many {
+				wg.Go(func() {
+					for ctx.Err() == nil {
+						askSlowly(ctx, strings.TrimPrefix(p.url, "http://"), path)
+						asked.Add(1)
+					}
+				})
+			}
+			longest := time.Duration(0)
+			for range 5 {
+				began := time.Now()
+				p.await(t, "answering", all)
+				longest = max(longest, time.Since(began))
+			}
+			held := p.memory(t).RssAnon
+			p.end(t)
+			stop()
+			wg.Wait()
+			t.Logf("%d clients that do not read, %d times: a scrape was waited for %.2f s at most, %d MB held", many, asked.Load(), longest.Seconds(), held>>20)
+		})
+	}
+}
+
+// askSlowly asks, from an address of its own, and reads nothing for longer than others
+// are let to wait.
+func askSlowly(ctx context.Context, address, path string) {
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
+	c, err := d.DialContext(ctx, "tcp", address)
+	if err != nil {
+		return // there was no room for it
+	}
+	defer c.Close()
+	_ = c.(*net.TCPConn).SetReadBuffer(4096)
+	if _, err := io.WriteString(c, "GET "+path+" HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+		return
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(2 * placeGrace):
+	}
 }
 
 // memoryGroup is a control group with a limit, of either kind; the file to which a

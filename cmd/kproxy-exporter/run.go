@@ -128,7 +128,7 @@ func run(ctx context.Context, cfg config, l logs, newRole func(config, logs) (ro
 	}
 	server := &http.Server{
 		Handler: handler, ReadHeaderTimeout: headerTimeout, ReadTimeout: headerTimeout, WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute,
-		MaxHeaderBytes: 64 << 10, ConnState: prober.NewConnections(mostConnections).State,
+		MaxHeaderBytes: 64 << 10, ConnState: prober.NewConnections(mostConnections).State, ErrorLog: l.server(),
 	}
 
 	g, ctx := errgroup.WithContext(ctx)
@@ -144,7 +144,12 @@ func run(ctx context.Context, cfg config, l logs, newRole func(config, logs) (ro
 		<-ctx.Done()
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
 		defer cancel()
-		return server.Shutdown(ctx)
+		err := server.Shutdown(ctx)
+		if errors.Is(err, context.DeadlineExceeded) {
+			level.Warn(l.logger).Log("msg", "answers are cut that clients have not read", "after", shutdownTimeout)
+			return server.Close()
+		}
+		return err
 	})
 	return g.Wait()
 }

@@ -104,7 +104,7 @@ func startWith(t *testing.T, cfg config, log io.Writer) *instance {
 	i := &instance{stop: stop, done: make(chan error, 1)}
 	lines, w := io.Pipe()
 	go func() {
-		i.done <- run(ctx, cfg, newLogs(w, "info", "logfmt"), newClusterRole)
+		i.done <- run(ctx, cfg, newLogs(w, cfg.logLevel, cfg.logFormat), newClusterRole)
 		w.Close()
 	}()
 	scanner := bufio.NewScanner(lines)

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"slices"
+	"sync"
 
 	"github.com/klauspost/compress/gzhttp"
 	"github.com/klauspost/compress/gzip"
@@ -64,7 +65,7 @@ func newHandler(registry *prometheus.Registry, r role, l logs) (http.Handler, er
 	if err != nil {
 		return nil, err
 	}
-	mux.Handle("GET /metrics", promhttp.InstrumentMetricHandler(registry, compressed(metrics(registry, r, errorLog.Println))))
+	mux.Handle("GET /metrics", newPlaces(mostScrapes).limit(promhttp.InstrumentMetricHandler(registry, compressed(metrics(registry, r, errorLog.Println)))))
 	mux.HandleFunc("GET /-/healthy", func(w http.ResponseWriter, _ *http.Request) { text(w, http.StatusOK, "healthy\n") })
 	mux.HandleFunc("GET /-/ready", func(w http.ResponseWriter, _ *http.Request) {
 		if ok, lacks := r.Ready(); !ok {
@@ -73,7 +74,7 @@ func newHandler(registry *prometheus.Registry, r role, l logs) (http.Handler, er
 		}
 		text(w, http.StatusOK, "ready\n")
 	})
-	mux.HandleFunc("GET /causes", func(w http.ResponseWriter, req *http.Request) { causes(w, req, r, errorLog.Println) })
+	mux.Handle("GET /causes", newPlaces(mostReports).limit(causes(r, errorLog.Println)))
 	if p, ok := r.(onceProber); ok {
 		mux.HandleFunc("GET /probe", probe(p))
 	}
@@ -147,33 +148,47 @@ func writeRole(w io.Writer, r role, format expfmt.Format, encoder expfmt.Encoder
 	return nil
 }
 
-// causes answers with the report, as a page or with ?format=json.
-func causes(w http.ResponseWriter, req *http.Request, r role, logError func(...any)) {
-	report := r.Report()
-	var body bytes.Buffer
-	var err error
-	switch format := req.URL.Query().Get("format"); format {
-	case "json":
-		w.Header().Set("Content-Type", "application/json")
-		encoder := json.NewEncoder(&body)
-		encoder.SetIndent("", "  ")
-		err = encoder.Encode(report)
-	case "", "html":
-		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
-		// What is wrong first, whatever its name.
-		slices.SortStableFunc(report.Nodes, func(a, b collector.NodeReport) int {
-			return cmp.Compare(slices.Index(pageOrder, a.State()), slices.Index(pageOrder, b.State()))
-		})
-		err = causesTemplate.Execute(&body, report)
-	default:
-		text(w, http.StatusBadRequest, "format is html or json\n")
-		return
+// causes answers with the report, as a page or with ?format=json. Of a large cluster it
+// takes much memory until it is rendered: that happens to one at a time.
+func causes(r role, logError func(...any)) http.HandlerFunc {
+	var rendering sync.Mutex
+	return func(w http.ResponseWriter, req *http.Request) {
+		var contentType string
+		var render func(io.Writer, collector.Report) error
+		switch req.URL.Query().Get("format") {
+		case "json":
+			contentType, render = "application/json", renderJSON
+		case "", "html":
+			contentType, render = "text/html; charset=utf-8", renderPage
+			w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
+		default:
+			text(w, http.StatusBadRequest, "format is html or json\n")
+			return
+		}
+		var body bytes.Buffer
+		rendering.Lock()
+		err := render(&body, r.Report())
+		rendering.Unlock()
+		if err != nil {
+			logError("msg", "render causes", "err", err)
+			text(w, http.StatusInternalServerError, "the page could not be rendered; see the log\n")
+			return
+		}
+		w.Header().Set("Content-Type", contentType)
+		_, _ = w.Write(body.Bytes())
 	}
-	if err != nil {
-		logError("msg", "render causes", "err", err)
-		text(w, http.StatusInternalServerError, "the page could not be rendered; see the log\n")
-		return
-	}
-	_, _ = w.Write(body.Bytes())
+}
+
+func renderJSON(w io.Writer, report collector.Report) error {
+	encoder := json.NewEncoder(w)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(report)
+}
+
+// renderPage shows what is wrong first, whatever its name.
+func renderPage(w io.Writer, report collector.Report) error {
+	slices.SortStableFunc(report.Nodes, func(a, b collector.NodeReport) int {
+		return cmp.Compare(slices.Index(pageOrder, a.State()), slices.Index(pageOrder, b.State()))
+	})
+	return causesTemplate.Execute(w, report)
 }

@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/json"
 	"encoding/pem"
 	"io"
 	"math/big"
@@ -206,6 +207,50 @@ func TestWebConfigErrors(t *testing.T) {
 				t.Errorf("it ends with %v", err)
 			}
 		})
+	}
+}
+
+// TestServerLog is that what the web server says goes into our log, in its format, and
+// that clients cannot fill it.
+func TestServerLog(t *testing.T) {
+	for level, want := range map[string]int{"error": 0, "info": 1, "debug": 3} {
+		var b bytes.Buffer
+		l := newLogs(&b, level, "json").server()
+		l.Print("http: TLS handshake error from 127.0.0.1:1: EOF")
+		l.Print("http: panic serving 127.0.0.1:1: oh\ngoroutine 1")
+		l.Print("http2: server: error reading preface from client 127.0.0.1:1: EOF")
+		lines := strings.Count(b.String(), "\n")
+		if lines != want || strings.Contains(b.String(), "panic") != (want > 0) {
+			t.Errorf("level %s: %d lines, want %d: %s", level, lines, want, b.String())
+		}
+		for line := range strings.Lines(b.String()) {
+			var is struct{ Level, Err string }
+			if err := json.Unmarshal([]byte(line), &is); err != nil || is.Err == "" || is.Level == "" {
+				t.Errorf("level %s: %v: %s", level, err, line)
+			}
+		}
+	}
+	cfg := testConfig(kubeconfig(t, "http://127.0.0.1:1"), "127.0.0.1:0")
+	_, cert, key := (*authority)(nil).issue(t, "server", 1)
+	dir := t.TempDir()
+	file := filepath.Join(dir, "web.yml")
+	write(t, dir, map[string][]byte{"tls.crt": cert, "tls.key": key, "web.yml": []byte("tls_server_config: {cert_file: tls.crt, key_file: tls.key}\n")})
+	cfg.web.WebConfigFile, cfg.logLevel = &file, "debug"
+	var log lockedBuffer
+	i := startWith(t, cfg, &log)
+	c, err := net.Dial("tcp", strings.TrimPrefix(i.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	for began := time.Now(); !strings.Contains(log.String(), `err="http: TLS handshake error`); time.Sleep(10 * time.Millisecond) {
+		if time.Since(began) > time.Minute {
+			t.Fatalf("no word of a handshake that was broken off: %s", log.String())
+		}
+	}
+	i.stop()
+	if err := <-i.done; err != nil {
+		t.Error(err)
 	}
 }
 
