@@ -210,6 +210,94 @@ func TestOtherNames(t *testing.T) {
 	}
 }
 
+// TestNames is of names that Helm takes and YAML reads as something else, and of the
+// longest: what is rendered is what an API server takes.
+func TestNames(t *testing.T) {
+	long := strings.Repeat("r", 53) // what Helm allows
+	for name, tc := range map[string]struct{ release, namespace, set string }{
+		"numbers":         {"123", "456", "node.namespace=789,probe.namespace=1e5,kubeProxy.namespace=0x10,web.configSecret=5,node.priorityClassName=7"},
+		"words":           {"true", "null", "node.namespace=yes,probe.namespace=on,kubeProxy.namespace=n"},
+		"a float":         {"1e5", "1e6", ""},
+		"the longest":     {long, "tools", ""},
+		"the longest, ns": {long, strings.Repeat("n", 63), "node.namespace=x,probe.namespace=y"},
+	} {
+		for _, monitor := range []string{"podMonitor", "serviceMonitor"} {
+			set := imageArgs + "," + strings.Replace(everything, "podMonitor", monitor, 1)
+			out, err := helm(t, nil, "template", tc.release, chartDir, "--namespace", tc.namespace, "--set", set, "--set-string", tc.set)
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+				continue
+			}
+			for _, document := range strings.Split(out, "\n---\n") {
+				is := checkDocument(t, document)
+				for _, part := range strings.FieldsFunc(is, func(r rune) bool { return r == ' ' || r == '/' }) {
+					if len(part) > 63 && !strings.HasPrefix(is, "PrometheusRule") {
+						t.Errorf("%s: %s is longer than a name may be", name, is)
+					}
+				}
+			}
+		}
+	}
+	if _, err := helm(t, nil, "template", "a", chartDir, "--namespace", strings.Repeat("n", 60), "--set", imageArgs); err == nil || !strings.Contains(err.Error(), "node.namespace") {
+		t.Errorf("a namespace to which nothing can be added: %v", err)
+	}
+}
+
+// TestTwoReleases wants that what selects pods selects those of its own release: two
+// budgets over one pod would keep a drain for ever.
+func TestTwoReleases(t *testing.T) {
+	for _, monitor := range []string{"podMonitor", "serviceMonitor"} {
+		out, err := helm(t, nil, "template", "mine", chartDir, "--namespace", "tools", "--set", imageArgs+","+strings.Replace(everything, "podMonitor", monitor, 1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		selectors := 0
+		for _, document := range strings.Split(out, "\n---\n") {
+			var is struct {
+				Kind string
+				Spec struct {
+					Selector, PodSelector map[string]any
+				}
+			}
+			if err := yaml.Unmarshal([]byte(document), &is); err != nil {
+				t.Fatal(err)
+			}
+			for _, selector := range []map[string]any{is.Spec.Selector, is.Spec.PodSelector} {
+				if len(selector) == 0 {
+					continue
+				}
+				selectors++
+				if text := fmt.Sprint(selector); !strings.Contains(text, "app.kubernetes.io/instance") || !strings.Contains(text, "mine") {
+					t.Errorf("%s selects pods of every release: %s", is.Kind, text)
+				}
+			}
+		}
+		if selectors < 8 {
+			t.Errorf("%d selectors were found", selectors)
+		}
+	}
+	out, err := render(t, "podMonitor.enabled=true,podMonitor.labels.app\\.kubernetes\\.io/instance=prom")
+	if err != nil || strings.Count(out, "instance: prom\n") != 1 {
+		t.Errorf("a label of the user's, in place of ours: %v\n%s", err, out)
+	}
+}
+
+// TestGoodValues is of what a schema must let through.
+func TestGoodValues(t *testing.T) {
+	for _, set := range []string{
+		"canary.enabled=true,canary.interval=1h30s", "canary.enabled=true,canary.interval=1h0m", "canary.enabled=true,canary.interval=90s",
+		"podMonitor.enabled=true,podMonitor.interval=1d", "web.configSecret=a.b", "node.maxUnavailable=1", "node.maxUnavailable=100%",
+		"image.repository=localhost:5000/a/b-c_d.e", "image.repository=kproxy-exporter", "image.tag=v1.2.3_x",
+		"cluster.resources.limits.cpu=0.5,cluster.resources.limits.memory=1e9", "kubeProxy.selectors={app in (a),!b}",
+		"cluster.tolerations[0].operator=Exists,cluster.tolerations[0].effect=NoExecute,cluster.tolerations[0].tolerationSeconds=5",
+		"cluster.affinity.podAntiAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].weight=1",
+	} {
+		if _, err := render(t, set); err != nil {
+			t.Errorf("%s: %v", set, err)
+		}
+	}
+}
+
 // TestBadValues wants a clear word for what cannot be.
 func TestBadValues(t *testing.T) {
 	for name, tc := range map[string]struct{ set, says string }{
@@ -225,6 +313,17 @@ func TestBadValues(t *testing.T) {
 		"an interval too short":                   {"canary.interval=5s", "interval"},
 		"one privileged and restricted namespace": {"node.namespace=x,probe.namespace=x,probe.enabled=true", "give the prober one of its own"},
 		"many replicas":                           {"cluster.replicas=50", "replicas"},
+		"no node at a time":                       {"node.maxUnavailable=0%", "maxUnavailable"},
+		"more than all nodes":                     {"probe.maxUnavailable=1000%", "maxUnavailable"},
+		"an interval too long":                    {"canary.interval=9999999h", "interval"},
+		"a selector that is none":                 {"kubeProxy.selectors={==}", "selectors"},
+		"units in another order":                  {"podMonitor.interval=1s1h", "interval"},
+		"a toleration that is a word":             {"cluster.tolerations[0]=bar", "tolerations"},
+		"an affinity that is none":                {"cluster.affinity.foo=bar", "affinity"},
+		"memory that is no quantity":              {"cluster.resources.limits.memory=lots", "memory"},
+		"a repository with its tag":               {"image.repository=reg/k:v1", "repository"},
+		"a tag with a space":                      {"image.tag=a b", "tag"},
+		"a class that is no name":                 {"node.priorityClassName=A B", "priorityClassName"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if _, err := render(t, tc.set); err == nil || !strings.Contains(err.Error(), tc.says) {

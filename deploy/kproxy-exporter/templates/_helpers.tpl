@@ -1,19 +1,39 @@
 {{- define "kpx.fullname" -}}
-{{- if contains .Chart.Name .Release.Name }}{{ .Release.Name | trunc 50 | trimSuffix "-" }}{{ else }}{{ printf "%s-%s" .Release.Name .Chart.Name | trunc 50 | trimSuffix "-" }}{{ end }}
+{{- if contains .Chart.Name .Release.Name }}{{ .Release.Name | trunc 46 | trimSuffix "-" }}{{ else }}{{ printf "%s-%s" .Release.Name .Chart.Name | trunc 46 | trimSuffix "-" }}{{ end }}
 {{- end }}
 
-{{- define "kpx.nodeNamespace" -}}{{ .Values.node.namespace | default (printf "%s-node" .Release.Namespace) }}{{- end }}
-{{- define "kpx.probeNamespace" -}}{{ .Values.probe.namespace | default (printf "%s-probe" .Release.Namespace) }}{{- end }}
+{{- define "kpx.nodeNamespace" -}}{{ include "kpx.namespace" (dict "role" "node" "root" .) }}{{- end }}
+{{- define "kpx.probeNamespace" -}}{{ include "kpx.namespace" (dict "role" "probe" "root" .) }}{{- end }}
+{{- define "kpx.namespace" -}}
+{{- $name := (index .root.Values .role).namespace | default (printf "%s-%s" .root.Release.Namespace .role) -}}
+{{- if gt (len $name) 63 }}{{ fail (printf "%s.namespace: %s is longer than a name may be; give it one" .role $name) }}{{ end -}}
+{{ $name }}
+{{- end }}
+
+{{- /* A name as YAML has it: 123 and true are none without quotes. */ -}}
+{{- define "kpx.word" -}}
+{{- if regexMatch "^([0-9].*|true|false|null|yes|no|on|off|y|n)$" . }}{{ . | quote }}{{ else }}{{ . }}{{ end }}
+{{- end }}
+
+{{- /* What selects the pods of a role, between braces: dict role, root. */ -}}
+{{- define "kpx.selector" -}}
+app.kubernetes.io/name: {{ .role }}{{ if not .root.Values.plain }}, app.kubernetes.io/instance: {{ include "kpx.word" .root.Release.Name }}{{ end }}
+{{- end }}
 
 {{- /* Labels of all objects of a role: dict role, root. */ -}}
 {{- define "kpx.labels" -}}
 app.kubernetes.io/name: {{ .role }}
 {{- if not .root.Values.plain }}
-app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/instance: {{ include "kpx.word" .root.Release.Name }}
 app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- end }}
+{{- end }}
+
+{{- /* The same with a user's, which win: dict role, root, more. */ -}}
+{{- define "kpx.labelsAnd" -}}
+{{- toYaml (mergeOverwrite (include "kpx.labels" . | fromYaml) .more) }}
 {{- end }}
 
 {{- define "kpx.podLabels" -}}
@@ -51,7 +71,7 @@ readinessProbe: {httpGet: {path: /-/ready, port: metrics}, periodSeconds: 2}
 {{- /* Where the pod goes: dict values, root. */ -}}
 {{- define "kpx.place" -}}
 {{- with .values.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ include "kpx.word" . }}
 {{- end }}
 {{- with .root.Values.image.pullSecrets }}
 imagePullSecrets: {{ toYaml . | nindent 0 }}
