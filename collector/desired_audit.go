@@ -1,10 +1,12 @@
 package collector
 
 import (
+	"hash/maphash"
 	"slices"
 	"time"
 
 	"github.com/kproxy-exporter/kproxy-exporter/collector/audit"
+	"github.com/kproxy-exporter/kproxy-exporter/collector/rules"
 )
 
 // auditWants is what the rule audit keeps of what the API wants.
@@ -14,6 +16,10 @@ type auditWants struct {
 	// slices are those of a Service; a list is never changed, only replaced.
 	slices  map[string][]*audit.Slice
 	changed map[string]time.Time // by Service; none where nobody knows since when it is so
+	// at are the Services with more than ClusterIPs, by a hash of each address and port
+	// that they want: others there may be what packets meet.
+	at   map[uint64][]string
+	seed maphash.Seed
 	// log are the newest changes of Services, the oldest first; those of versions up
 	// to forgotten are in it no more.
 	log       []auditEntry
@@ -41,7 +47,35 @@ const auditLog = 4096
 func newAuditWants(node string) *auditWants {
 	return &auditWants{
 		keeper: audit.Keeper{Node: node}, services: map[string]*audit.Service{}, slices: map[string][]*audit.Slice{}, changed: map[string]time.Time{}, kick: make(chan struct{}, 1),
+		at: map[uint64][]string{}, seed: maphash.MakeSeed(),
 	}
+}
+
+// places are the hashes of what a Service with more than ClusterIPs wants.
+func (a *auditWants) places(s *audit.Service) (out []uint64) {
+	if s == nil || !s.External() {
+		return nil
+	}
+	for _, f := range []rules.Family{rules.IPv4, rules.IPv6} {
+		for _, of := range s.Addressees(f) {
+			if of.Port != 0 {
+				out = append(out, maphash.Comparable(a.seed, of))
+			}
+		}
+	}
+	return out
+}
+
+// neighbours are the other Services at the addresses and ports of one.
+func (a *auditWants) neighbours(s *audit.Service) (names []string) {
+	for _, p := range a.places(s) {
+		for _, name := range a.at[p] {
+			if name != s.Name {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
 }
 
 // keep notes one change; the caller holds the lock of desired.
@@ -60,12 +94,13 @@ func (a *auditWants) keep(previous, current *wish, listed bool, now time.Time) {
 	if previous != nil {
 		a.removed = now
 	}
-	if was != nil && was.External() { // what was behind it may come to light
-		for name, o := range a.services {
-			if o.External() && o.Meets(was) {
-				names = append(names, name)
-			}
-		}
+	// What was behind it may come to light, and what is behind it may be what packets meet.
+	of := []*audit.Service{was}
+	for _, name := range names {
+		of = append(of, a.services[name])
+	}
+	for _, s := range of {
+		names = append(names, a.neighbours(s)...)
 	}
 	slices.Sort(names)
 	for _, name := range slices.Compact(names) {
@@ -101,6 +136,11 @@ func (a *auditWants) drop(w *wish) (names []string, was *audit.Service) {
 	if s := w.auditService; s != nil {
 		names = append(names, s.Name)
 		delete(a.services, s.Name)
+		for _, p := range a.places(s) {
+			if a.at[p] = slices.DeleteFunc(a.at[p], func(name string) bool { return name == s.Name }); len(a.at[p]) == 0 {
+				delete(a.at, p)
+			}
+		}
 		was, a.claims = s, a.version
 	}
 	if s := w.auditSlice; s != nil {
@@ -121,6 +161,9 @@ func (a *auditWants) add(w *wish) (names []string) {
 	if s := w.auditService; s != nil {
 		names = append(names, s.Name)
 		a.services[s.Name] = s
+		for _, p := range a.places(s) {
+			a.at[p] = append(a.at[p], s.Name)
+		}
 		a.claims = a.version
 	}
 	if s := w.auditSlice; s != nil {

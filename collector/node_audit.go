@@ -56,10 +56,12 @@ type ruleAudit struct {
 
 // familyAudit is what is remembered of an IP family between two looks.
 type familyAudit struct {
-	judge      audit.Judge
-	result     audit.Judgement
-	services   int
-	at         time.Time // when the last look began that left nothing out
+	judge    audit.Judge
+	result   audit.Judgement
+	services int
+	at       time.Time // when the last look began that left nothing out
+	// tried is whether anything was looked at yet, with or without an end.
+	tried      bool
 	generation uint32
 	version    int
 	config     string
@@ -150,7 +152,6 @@ func (a *ruleAudit) run(ctx context.Context) {
 		switch {
 		case err != nil:
 			a.contact.failedUnlessStopped(ctx, err)
-			a.fail(err)
 		default:
 			a.contact.succeeded(time.Since(began))
 		}
@@ -209,24 +210,18 @@ func (a *ruleAudit) lookSafely(ctx context.Context) (l looked, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v", p)
+			a.lose(err.Error())
 		}
 	}()
 	err = a.look(ctx, &l)
 	return l, err
 }
 
-// note keeps the outcome of a look.
-func (a *ruleAudit) note(s auditSeen) {
+// lose notes what lacks for a look; what was found before is not gone by that.
+func (a *ruleAudit) lose(lacks string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.seen = s
-}
-
-// fail notes that a look failed; what was found before is not gone by that.
-func (a *ruleAudit) fail(err error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.seen = auditSeen{lacks: err.Error(), result: cause.Audit{Since: a.seen.result.Since}}
+	a.seen = auditSeen{lacks: lacks, result: cause.Audit{Since: a.seen.result.Since}}
 }
 
 // look compares what changed since the last one.
@@ -235,19 +230,22 @@ func (a *ruleAudit) look(ctx context.Context, l *looked) error {
 	cfg, lacks := a.config()
 	if lacks != "" { // what was seen before is another question
 		a.families = map[rules.Family]*familyAudit{}
-		a.note(auditSeen{lacks: lacks})
+		a.lose(lacks)
 		return nil
 	}
 	reader, err := rules.NewReader()
 	if err != nil {
+		a.lose(err.Error())
 		return err
 	}
 	defer reader.Close()
 	seen := auditSeen{at: began, result: cause.Audit{At: began, Drift: map[string]int{}}}
 	if seen.generation, err = reader.Generation(); err != nil && cfg.Mode != audit.ModeIPVS {
+		a.lose(err.Error())
 		return err
 	}
 	unsure := false
+	var failed error
 	for _, f := range []rules.Family{rules.IPv4, rules.IPv6} {
 		if !a.served(f) {
 			delete(a.families, f)
@@ -257,6 +255,9 @@ func (a *ruleAudit) look(ctx context.Context, l *looked) error {
 		c.Family = f
 		c.detector()
 		text := c.text()
+		if c.Mode == audit.ModeIPVS { // an address of the node's is a change of which nobody tells us when kube-proxy hears
+			text += fmt.Sprint(c.Addresses)
+		}
 		one := a.families[f]
 		if one == nil || one.config != text { // what was seen before is another question
 			one = &familyAudit{config: text}
@@ -269,8 +270,12 @@ func (a *ruleAudit) look(ctx context.Context, l *looked) error {
 			if one.at.IsZero() {
 				seen.lacks = "rules that stand while they are read"
 			}
-		case err != nil:
-			return err
+		case err != nil: // the other may be judged all the same
+			failed, seen.lacks = err, err.Error()
+			if found := a.seen.result.Since; seen.result.Since.IsZero() {
+				seen.result.Since = found
+			}
+			continue
 		}
 		l.pending = l.pending || one.result.Pending
 		seen.add(f, one)
@@ -285,7 +290,7 @@ func (a *ruleAudit) look(ctx context.Context, l *looked) error {
 		seen.took = l.took
 	}
 	a.seen = seen
-	return nil
+	return failed
 }
 
 // lookFamily compares the rules of an IP family, as far as something changed and
@@ -307,6 +312,7 @@ func (a *ruleAudit) lookFamily(ctx context.Context, reader *rules.Reader, one *f
 		l.owed = true
 		return nil
 	}
+	one.tried = true
 	took, cost := time.Since(began), processors()-spent
 	l.took += took
 	if p.extent == audit.OfAll {

@@ -47,11 +47,12 @@ func (a *ruleAudit) snapshot(now time.Time) *cause.Audit {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	r := a.seen.result
-	if a.seen.lacks != "" {
-		return &cause.Audit{Lacks: a.seen.lacks, Found: !r.Since.IsZero()}
-	}
-	if r.At.IsZero() || now.Sub(r.At) > a.seen.believable() {
+	r.Lacks, r.Found = a.seen.lacks, a.seen.lacks != "" && !r.Since.IsZero()
+	switch old := r.At.IsZero() || now.Sub(r.At) > a.seen.believable(); {
+	case r.Lacks == "" && old:
 		return &cause.Audit{Lacks: "a look at the rules that comes to an end", Found: !r.Since.IsZero()}
+	case old:
+		return &cause.Audit{Lacks: r.Lacks, Found: r.Found}
 	}
 	return &r
 }

@@ -28,7 +28,7 @@ func (a *ruleAudit) plan(one *familyAudit, c *audit.Config, seen *auditSeen) (p 
 	}
 	services, nobodys, attributed := one.judge.Suspects()
 	since := seen.at.Sub(one.whole)
-	first := one.generation == 0
+	first := !one.tried
 	afford := first || a.wholes.wait(time.Now()) == 0 || !attributed && one.result.Pending && since > 10*max(one.wholeTook, one.wholeCost)
 	few := len(state.Services) <= auditFew
 	if old := since > auditWhole && afford; !first && attributed && !few && !old {

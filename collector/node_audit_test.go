@@ -299,15 +299,121 @@ func TestAuditBelieved(t *testing.T) {
 	if got := a.snapshot(time.Now()); got.Lacks == "" || !got.Found {
 		t.Errorf("an hour without a look: %+v", got)
 	}
-	a.fail(errors.New("no"))
-	a.fail(errors.New("nor now"))
+	a.lose("no")
+	a.lose("nor now")
 	if got := a.snapshot(time.Now()); got.Lacks != "nor now" || !got.Found {
 		t.Errorf("looks that fail: %+v", got)
 	}
-	a.note(auditSeen{lacks: "its mode"}) // another question
-	if got := a.snapshot(time.Now()); got.Lacks != "its mode" || got.Found {
-		t.Errorf("no audit: %+v", got)
+}
+
+// TestAuditNeighbours is that what changes of a Service changes others at its addresses
+// and ports, and no other.
+func TestAuditNeighbours(t *testing.T) {
+	ip := netip.MustParseAddr
+	service := func(name string, port int32, cluster string, external ...string) *wish {
+		s := &audit.Service{Name: name, ClusterIPs: []netip.Addr{ip(cluster)}, Ports: []audit.Port{{Protocol: audit.TCP, Port: uint16(port)}}}
+		for _, e := range external {
+			s.ExternalIPs = append(s.ExternalIPs, ip(e))
+		}
+		return &wish{auditService: s}
 	}
+	slice := func(to string) *wish {
+		return &wish{auditSlice: &audit.Slice{Service: "a/two", Ports: []audit.Port{{Protocol: audit.TCP, Port: 8080}}, Endpoints: []audit.Endpoint{{Address: ip(to), Ready: true}}}}
+	}
+	two, first := service("a/two", 80, "10.96.0.2", "198.51.100.7"), slice("10.244.1.1")
+	a := newAuditWants("n1")
+	for _, w := range []*wish{service("a/one", 80, "10.96.0.1", "198.51.100.7"), two, service("a/port", 81, "10.96.0.3", "198.51.100.7"), service("a/inner", 80, "10.96.0.4"), first} {
+		a.keep(nil, w, true, time.Now())
+	}
+	want := func(what string, names ...string) {
+		t.Helper()
+		if got := slices.Sorted(maps.Keys(a.changed)); !slices.Equal(got, names) {
+			t.Errorf("%s: %q changed, want %q", what, got, names)
+		}
+		clear(a.changed)
+	}
+	want("nothing changed")
+	second := slice("10.244.1.2")
+	a.keep(first, second, false, time.Now())
+	want("its endpoint", "a/one", "a/two")
+	a.keep(second, nil, false, time.Now())
+	want("its endpoint went", "a/one", "a/two")
+	moved := service("a/two", 80, "10.96.0.2", "198.51.100.8")
+	a.keep(two, moved, false, time.Now())
+	want("it went elsewhere", "a/one", "a/two")
+	a.keep(nil, second, false, time.Now())
+	want("its endpoint, elsewhere", "a/two")
+	a.keep(moved, two, false, time.Now())
+	want("it came back", "a/one", "a/two")
+	a.keep(two, nil, false, time.Now())
+	want("it went", "a/one", "a/two")
+	for _, names := range a.at {
+		if slices.Contains(names, "a/two") {
+			t.Error("it went and is remembered")
+		}
+	}
+}
+
+// TestAuditOneFamily is that rules of one IP family that nobody understands do not hide
+// what is found in the other's, nor are looked at again and again at any price.
+func TestAuditOneFamily(t *testing.T) {
+	inAuditWorld(t, audit.ModeNFTables, func(w *auditWorld) {
+		w.service(1, 80)
+		w.nft(nftTable(1))
+		w.want("at first", "", true)
+		d := w.a.n.desired
+		d.mu.Lock()
+		d.audit.keep(nil, &wish{auditService: &audit.Service{Name: "a/six", ClusterIPs: []netip.Addr{netip.MustParseAddr("fd00::1")}, Ports: []audit.Port{{Protocol: audit.TCP, Port: 80}}}}, true, time.Now())
+		d.mu.Unlock()
+		w.a.served = func(rules.Family) bool { return true }
+		w.nft("add table ip6 kube-proxy\nadd chain ip6 kube-proxy nat-output { type nat hook output priority -100; }\nadd chain ip6 kube-proxy services\nadd rule ip6 kube-proxy nat-output jump services\nadd rule ip6 kube-proxy services meta cpu 1 socket transparent 1 accept\n")
+		is := func(what string, fails bool, state cause.State) {
+			t.Helper()
+			for began := time.Now(); ; time.Sleep(100 * time.Millisecond) {
+				_, err := w.a.lookSafely(t.Context())
+				got := w.a.snapshot(time.Now())
+				v := verdictOf(got)
+				if (err != nil) == fails && (got.Lacks != "") == fails && v.State == state {
+					return
+				}
+				if time.Since(began) > w.patience {
+					t.Errorf("%s: %v, %+v, rules_stale is %v", what, err, got, v)
+					return
+				}
+			}
+		}
+		is("nobody understands the other", true, cause.Inactive) // by kube-proxy's own word
+		w.nft("flush chain ip kube-proxy services\n")
+		is("flushed beside it", true, cause.Active)
+		w.a.config = func() (*nodeAuditConfig, string) { return nil, "what the API wants" }
+		if _, err := w.a.lookSafely(t.Context()); err != nil || !w.a.snapshot(time.Now()).Found || verdictOf(w.a.snapshot(time.Now())).State != cause.Unknown {
+			t.Errorf("what was found, and cannot be looked at: %v, %+v", err, w.a.snapshot(time.Now()))
+		}
+	})
+}
+
+// verdictOf is what rules_stale makes of an audit, where kube-proxy says that it is well.
+func verdictOf(a *cause.Audit) cause.Verdict {
+	now := time.Now()
+	i := slices.IndexFunc(cause.All, func(c cause.Cause) bool { return c.Name == "rules_stale" })
+	return cause.All[i].Node(&cause.Snapshot{Now: now, Name: "n1", Local: &cause.Local{Audit: a, Proxy: &cause.Proxy{
+		Seen: true, Started: now.Add(-time.Hour), Families: []cause.Family{{Name: "IPv4", Queued: now.Add(-time.Minute), Synced: now.Add(-time.Minute)}},
+	}}})
+}
+
+// TestAuditFailingCost is that looks which fail take no more than those that do not.
+func TestAuditFailingCost(t *testing.T) {
+	inAuditWorld(t, audit.ModeNFTables, func(w *auditWorld) {
+		w.service(1, 80)
+		w.nft("add table ip kube-proxy\nadd chain ip kube-proxy nat-output { type nat hook output priority -100; }\nadd rule ip kube-proxy nat-output meta cpu 1 socket transparent 1 accept\n")
+		if l, err := w.a.lookSafely(t.Context()); err == nil || l.whole == 0 {
+			t.Errorf("the first look: %+v, %v", l, err)
+		}
+		w.a.wholes.left, w.a.parts.left = -time.Hour, -time.Hour
+		if l, err := w.a.lookSafely(t.Context()); err != nil || l.whole+l.part > 0 || !l.owed {
+			t.Errorf("a look that may not be made: %+v, %v", l, err)
+		}
+	})
 }
 
 // TestRuleAudit is of the kernel's own rules, changed one way after the other.
@@ -562,14 +668,14 @@ func TestAuditWants(t *testing.T) {
 	a := newAuditWants("n1")
 	now := time.Now()
 	service := func(name, external string) *wish {
-		s := &audit.Service{Name: name, ClusterIPs: []netip.Addr{netip.MustParseAddr("10.96.0.1")}, Ports: []audit.Port{{Protocol: audit.TCP, Port: 80}}}
+		s := &audit.Service{Name: name, ClusterIPs: []netip.Addr{netip.AddrFrom4([4]byte{10, 96, 0, name[2]})}, Ports: []audit.Port{{Protocol: audit.TCP, Port: 80}}}
 		if external != "" {
 			s.ExternalIPs = []netip.Addr{netip.MustParseAddr(external)}
 		}
 		return &wish{auditService: s}
 	}
 	slice := func(name string) *wish { return &wish{auditSlice: &audit.Slice{Service: name}} }
-	one, two, three := service("a/one", "198.51.100.7"), service("a/two", "198.51.100.7"), service("a/three", "")
+	one, two, three := service("a/one", "198.51.100.7"), service("a/two", "198.51.100.7"), service("a/3rd", "")
 	var moved *wish
 	before := 0
 	for _, step := range []struct {
@@ -578,12 +684,12 @@ func TestAuditWants(t *testing.T) {
 		names             []string
 		gone              int
 	}{
-		{"one comes", nil, one, []string{"a/one"}, 0}, {"another", nil, two, []string{"a/two"}, 0}, {"a third", nil, three, []string{"a/three"}, 0},
-		{"an EndpointSlice of one", nil, slice("a/one"), []string{"a/one"}, 0},
+		{"one comes", nil, one, []string{"a/one"}, 0}, {"another, at its address", nil, two, []string{"a/one", "a/two"}, 0}, {"a third", nil, three, []string{"a/3rd"}, 0},
+		{"an EndpointSlice of one", nil, slice("a/one"), []string{"a/one", "a/two"}, 0},
 		{"it is listed again", one, service("a/one", "198.51.100.7"), nil, 0},
 		{"something that nobody proxies", nil, &wish{}, nil, 0},
 		{"one goes, and another is at its address", one, nil, []string{"a/one", "a/two"}, 1},
-		{"the third changes", three, service("a/three", "203.0.113.9"), []string{"a/three"}, 1},
+		{"the third changes", three, service("a/3rd", "203.0.113.9"), []string{"a/3rd"}, 1},
 	} {
 		a.keep(step.previous, step.current, false, now)
 		names, gone, ok := a.since(before)
@@ -594,8 +700,8 @@ func TestAuditWants(t *testing.T) {
 	}
 	moved = slice("a/two")
 	a.keep(nil, moved, true, now)
-	a.keep(moved, slice("a/three"), false, now)
-	if names, _, _ := a.since(before); !names["a/two"] || !names["a/three"] {
+	a.keep(moved, slice("a/3rd"), false, now)
+	if names, _, _ := a.since(before); !names["a/two"] || !names["a/3rd"] {
 		t.Errorf("an EndpointSlice went from one Service to another: %v", names)
 	}
 	if a.changed["a/one"].IsZero() || a.slices["a/two"] != nil {

@@ -38,7 +38,7 @@ func parseProbeSpecs(text string) ([]probeSpec, error) {
 		if err != nil {
 			return nil, fmt.Errorf("probe %q: %w", word, err)
 		}
-		if _, err := strconv.ParseUint(port, 10, 16); given && err != nil && len(validation.IsValidPortName(port)) > 0 {
+		if n, err := strconv.ParseUint(port, 10, 16); given && (err != nil || n == 0) && len(validation.IsValidPortName(port)) > 0 {
 			return nil, fmt.Errorf("probe %q: %q is neither a port's number nor its name", word, port)
 		}
 		out = append(out, probeSpec{module, port, nodePort})

@@ -31,7 +31,8 @@ var referred = []struct {
 	{"Rule audit", "node role", []*family{&auditServices, &auditDrift, &auditOldest, &auditTook, &auditLast, &auditGen}, nil},
 	{"kube-proxy on the node", "node role", []*family{&endpointUp, &syncQueued, &syncDone, &logErrors}, nil},
 	{"API servers from the node", "node role", []*family{&apiUp, &apiDuration, &apiExpiry}, nil},
-	{"The exporter itself", "both roles", []*family{&readerSuccess, &readerLastSuccess, &readerDuration, &cacheSynced}, nil},
+	{"The exporter itself", "both roles, the node role with a label `node` beside these", []*family{&readerSuccess, &readerLastSuccess, &readerDuration}, nil},
+	{"What the cluster role keeps", "cluster role", []*family{&cacheSynced}, nil},
 	{"/probe", "node role, of one attempt", []*family{&onceSuccess, &onceDuration, &oncePath, &oncePhase}, nil},
 }
 

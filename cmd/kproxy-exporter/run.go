@@ -22,6 +22,7 @@ import (
 	versioncollector "github.com/prometheus/client_golang/prometheus/collectors/version"
 	"github.com/prometheus/exporter-toolkit/web"
 	"golang.org/x/sync/errgroup"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
@@ -74,6 +75,12 @@ func listens(address string) bool {
 	return err == nil && n > 0
 }
 
+// isServiceName is whether a Service can be called so.
+func isServiceName(text string) bool {
+	namespace, name, _ := strings.Cut(text, "/")
+	return len(validation.IsDNS1123Label(namespace)) == 0 && len(validation.IsDNS1035Label(name)) == 0
+}
+
 // minCanary is how often the canary may be moved at most.
 const minCanary = 10 * time.Second
 
@@ -90,6 +97,14 @@ func (c config) wrong(command string) string {
 		return fmt.Sprintf("--responder.listen-address is %q; it is written host:port or :port", c.node.responder)
 	case c.canaryInterval != 0 && c.canaryInterval < minCanary:
 		return fmt.Sprintf("--canary.interval is %s; it must be 0 or at least %s", c.canaryInterval, minCanary)
+	case c.node.name != "" && len(validation.IsDNS1123Subdomain(c.node.name)) > 0:
+		return fmt.Sprintf("--node-name is %q, which is no Node's name", c.node.name)
+	case c.node.probeName != "" && len(validation.IsDNS1123Subdomain(strings.TrimSuffix(strings.ToLower(c.node.probeName), "."))) > 0:
+		return fmt.Sprintf("--probe.dns-name is %q, which is no name that DNS can know", c.node.probeName)
+	case command != "diagnose" && !isServiceName(c.canary):
+		return fmt.Sprintf("--canary.service is %q; it is written namespace/name", c.canary)
+	case command != "diagnose" && !isServiceName(c.responders):
+		return fmt.Sprintf("--responder.service is %q; it is written namespace/name", c.responders)
 	case command != "node" && c.staleAfter < time.Second:
 		return fmt.Sprintf("--api.stale-after is %s; it must be at least 1s", c.staleAfter)
 	}

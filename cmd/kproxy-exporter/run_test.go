@@ -271,6 +271,12 @@ func TestFlags(t *testing.T) {
 		"node --probe.interval=500ms":          "--probe.interval",
 		"node --probe.interval=5s":             "--probe.interval", // its timeout is 3s
 		"node --probe.timeout=0":               "--probe.interval",
+		"node --node-name=a_b":                 "--node-name",
+		"node --probe.dns-name=a..b":           "--probe.dns-name",
+		"node --probe.dns-name=Example.com.":   "",
+		"node --canary.service=foo":            "--canary.service",
+		"node --responder.service=foo/":        "--responder.service",
+		"cluster --canary.service=a/B":         "--canary.service",
 	} {
 		var cfg config
 		app, names := newApp(&cfg)

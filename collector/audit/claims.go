@@ -26,6 +26,8 @@ type Claims struct {
 	family     rules.Family
 	of         map[destination][]claim
 	clusterIPs map[netip.Addr]bool
+	// owners are the Services by their ClusterIP, made when they are asked for.
+	owners map[netip.Addr][]string
 }
 
 // NewClaims notes what every Service wants.
@@ -86,17 +88,6 @@ func (s *Service) External() bool {
 	return len(s.ExternalIPs)+len(s.LoadBalancerIPs) > 0 || slices.ContainsFunc(s.Ports, func(p Port) bool { return p.NodePort != 0 })
 }
 
-// Meets is whether two Services want the same address and port.
-func (s *Service) Meets(o *Service) bool {
-	for _, f := range []rules.Family{rules.IPv4, rules.IPv6} {
-		mine := s.Addressees(f)
-		if slices.ContainsFunc(o.Addressees(f), func(a rules.Addressee) bool { return a.Port != 0 && slices.Contains(mine, a) }) {
-			return true
-		}
-	}
-	return false
-}
-
 // Serves is whether a Service is of an IP family.
 func (s *Service) Serves(f rules.Family) bool { return len(ofFamily(s.ClusterIPs, f)) > 0 }
 
@@ -137,6 +128,21 @@ func (k *Claims) Touched(changes *rules.Changes, state *State) (services []strin
 	return services, nobody, true
 }
 
+// withClusterIP are the Services that have a ClusterIP: one, but the API may be wrong.
+func (k *Claims) withClusterIP(ip netip.Addr) []string {
+	if k.owners == nil {
+		k.owners = map[netip.Addr][]string{}
+		for d, claims := range k.of {
+			for _, c := range claims {
+				if a := d.dst.Addr(); c.by == byClusterIP && !slices.Contains(k.owners[a], c.service.Name) {
+					k.owners[a] = append(k.owners[a], c.service.Name)
+				}
+			}
+		}
+	}
+	return k.owners[ip]
+}
+
 // ownersOfElement are the Services that an element of a set or map concerns, and the
 // addressee that it is for.
 func (k *Claims) ownersOfElement(state *State, set, element string) (names []string, of []rules.Addressee, ok bool) {
@@ -154,11 +160,7 @@ func (k *Claims) ownersOfElement(state *State, set, element string) (names []str
 	}
 	ip, _ := netip.AddrFromSlice([]byte(a.Dst))
 	if a.Port == 0 { // a ClusterIP
-		for d, claims := range k.of {
-			if d.dst.Addr() == ip {
-				names = append(names, claims[0].service.Name)
-			}
-		}
+		names = append(names, k.withClusterIP(ip)...)
 	}
 	for _, c := range k.of[destination{a.Proto, netip.AddrPortFrom(ip, a.Port)}] {
 		names = append(names, c.service.Name)

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"net/netip"
 	"slices"
@@ -179,7 +180,8 @@ func compareAffinity(e expectation, ways []rules.Outcome, s *Service) *differenc
 		}
 	}
 	if s.Sticky != 0 && len(e.endpoints) > 1 {
-		for list, to := range records {
+		for _, list := range slices.Sorted(maps.Keys(records)) {
+			to := records[list]
 			switch part := stays[list]; {
 			case part == 0:
 				return &difference{kind: Missing, what: fmt.Sprintf("a client should stay with %s and does not", to)}

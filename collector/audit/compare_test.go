@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -76,6 +77,23 @@ func TestZoneless(t *testing.T) {
 		claims := k.claims.of[destination{TCP, netip.AddrPortFrom(service.ClusterIPs[0], 80)}]
 		if got := k.zoneless(claims, tc.ways, &source{name: "x"}, service.ClusterIPs[0]); len(claims) != 1 || got != tc.want {
 			t.Errorf("%s: %t of %d claims, want %t", tc.name, got, len(claims), tc.want)
+		}
+	}
+}
+
+// TestCompareAffinityAgain is that the same rules are called the same each time.
+func TestCompareAffinityAgain(t *testing.T) {
+	var e expectation
+	var ways []rules.Outcome
+	for i := range 10 {
+		to := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 244, 9, byte(i + 1)}), 8080)
+		e.endpoints = append(e.endpoints, endpoint{to: to})
+		ways = append(ways, rules.Outcome{Kind: rules.Accept, To: to, Weight: .1, Records: fmt.Sprint("affinity-", i)})
+	}
+	first := compareAffinity(e, ways, &Service{Sticky: time.Hour})
+	for range 100 {
+		if again := compareAffinity(e, ways, &Service{Sticky: time.Hour}); *again != *first {
+			t.Fatalf("%+v, and then %+v", first, again)
 		}
 	}
 }

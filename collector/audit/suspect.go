@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -65,6 +66,12 @@ type suspect struct {
 	calm   time.Time
 	drifts []Drift
 	drift  bool
+	// never says that it has differed since the first look: it may never have been right.
+	never bool
+	// proven are those that were drift before the API changed it, and have not gone since;
+	// provenSince is since when.
+	proven      []Drift
+	provenSince time.Time
 }
 
 // Extent is how much a look compared.
@@ -147,29 +154,37 @@ func (j *Judge) Look(r *Result, extent Extent, began, now time.Time, changed fun
 			if s.calm = j.look; name == whole {
 				s.calm = j.sentAt
 			}
+			s.never = s.calm.IsZero() && s.at.Equal(j.started)
 			j.suspects[name] = s
 		}
 		if !strings.HasPrefix(name, nobody) { // which was wanted once or never, but not anew
 			s.at, s.written = j.changedAt(name, drifts, changed)
 		}
-		if !s.calm.IsZero() && s.at.After(s.calm) {
-			s.calm, s.drift, s.since = time.Time{}, false, now // it is another question now
+		s.proven = both(s.proven, drifts)
+		if !s.calm.IsZero() && s.at.After(s.calm) { // it is another question now
+			if s.drift {
+				s.provenSince, s.proven = s.oldest(), both(s.drifts, drifts)
+			}
+			s.calm, s.drift, s.since = time.Time{}, false, now
 		}
 		if name != whole && s.drifts != nil && !slices.Equal(s.drifts, drifts) {
 			s.fresh = now
 		}
 		s.drifts = drifts
 		away, said := j.away, sync
-		if name == whole || name == apiService {
+		if name == whole || name == apiService && (sync.idle(s.calm) || now.Sub(s.since) >= waiting) {
 			away, said.Away = time.Time{}, false
 		}
 		s.drift = s.drift || now.Sub(s.since) >= again && s.counts(now, away, said)
 		if !s.drift {
-			out.Pending, out.Unsure = true, out.Unsure || s.calm.IsZero() && s.at.Equal(j.started)
-			continue
+			out.Pending, out.Unsure = true, out.Unsure || s.never
+			if len(s.proven) == 0 {
+				continue
+			}
+			drifts = s.proven
 		}
-		if out.Since.IsZero() || s.since.Before(out.Since) {
-			out.Since = s.since
+		if since := s.oldest(); out.Since.IsZero() || since.Before(out.Since) {
+			out.Since = since
 		}
 		if name == whole {
 			out.Flushed = true
@@ -195,12 +210,41 @@ func (j *Judge) Look(r *Result, extent Extent, began, now time.Time, changed fun
 	return out
 }
 
-// suspect is the name of what a drift is of.
+// suspect is the name of what a drift is of: of a rule for nobody the addressee, as
+// what it leads to may change.
 func (d *Drift) suspect() string {
-	if d.Service == "" {
-		return nobody + d.What
+	switch {
+	case d.Service != "":
+		return d.Service
+	case d.Of != rules.Addressee{}:
+		return nobody + fmt.Sprintf("%+v", d.Of)
 	}
-	return d.Service
+	return nobody + d.What
+}
+
+// oldest is since when the oldest of its drifts is there.
+func (s *suspect) oldest() time.Time {
+	if len(s.proven) > 0 {
+		return s.provenSince
+	}
+	return s.since
+}
+
+// both are the drifts that are in two lists.
+func both(a, b []Drift) (out []Drift) {
+	if len(a) == 0 {
+		return nil
+	}
+	in := make(map[Drift]bool, len(b))
+	for _, d := range b {
+		in[d] = true
+	}
+	for _, d := range a {
+		if in[d] {
+			out = append(out, d)
+		}
+	}
+	return out
 }
 
 // Asks says who is to be asked of what a look found.
@@ -226,11 +270,23 @@ func (j *Judge) Asks(r *Result, now time.Time) (a Asks) {
 // the first look is not known, but for when the API server wrote what is missing.
 func (j *Judge) changedAt(name string, drifts []Drift, changed func(string) Change) (at, written time.Time) {
 	switch {
-	case name == whole:
-		for _, d := range drifts { // the oldest will do: none of them is there
-			if w := changed(d.Service).Written; d.Service != "" && !w.IsZero() && (written.IsZero() || w.Before(written)) {
+	case name == whole: // the oldest will do: none of them is there
+		var heard []time.Time
+		for _, d := range drifts {
+			if d.Service == "" {
+				continue
+			}
+			c := changed(d.Service)
+			heard = append(heard, c.Heard)
+			if w := c.Written; !w.IsZero() && (written.IsZero() || w.Before(written)) {
 				written = w
 			}
+		}
+		if len(heard) > 0 {
+			at = slices.MinFunc(heard, time.Time.Compare)
+		}
+		if at.After(j.started) {
+			return at, time.Time{}
 		}
 		return j.started, written
 	case strings.HasPrefix(name, nobody):
@@ -297,13 +353,12 @@ func (s *suspect) counts(now, away time.Time, k Sync) bool {
 		// we were told yet, for longer where the API server did not answer us. Another
 		// that begins may do so in another way, and take the rules of the first away.
 		same := k.Known && !k.Started.IsZero() && k.Started.Before(s.calm)
-		idle := !k.Synced.IsZero() && k.Synced.Before(s.calm) && !k.Queued.After(k.Synced)
 		switch age := now.Sub(s.since); {
-		case dead, same && idle:
+		case dead, same && k.idle(s.calm):
 			return true
 		case away.After(s.calm):
 		case same:
-			return now.Sub(s.fresh) >= told
+			return now.Sub(s.fresh) >= told || age >= waiting
 		default:
 			return age >= restart
 		}
@@ -313,19 +368,21 @@ func (s *suspect) counts(now, away time.Time, k Sync) bool {
 		at = away
 	}
 	age := now.Sub(at)
-	// It last heard of something when this changed: of this, or of nothing since.
-	heard := !k.Queued.Before(at.Add(-told)) && !k.Queued.After(at.Add(told))
 	switch {
 	case dead && !k.Away:
 		return true
 	case s.stood(now, k) && !away.After(s.since):
 		return true
-	case k.Known && k.Synced.After(at.Add(told)) && heard && now.Sub(s.fresh) >= told:
-		return true // it wrote rules long after it heard, and we have heard of nothing more
+	// That it says that it wrote tells little: a sync that began before may end after.
 	case k.Known && !k.Queued.Before(at.Add(-told)) && !k.Queued.IsZero():
 		return age >= waiting
 	}
 	return age >= behind
+}
+
+// idle is whether kube-proxy has written nothing since a time, nor is about to.
+func (k *Sync) idle(since time.Time) bool {
+	return !k.Synced.IsZero() && k.Synced.Before(since) && !k.Queued.After(k.Synced)
 }
 
 // stood is whether what is missing has long been wanted, by the API server's own clock,

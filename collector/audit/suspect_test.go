@@ -1,6 +1,8 @@
 package audit
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -41,6 +43,9 @@ func TestJudge(t *testing.T) {
 	writes, wrote := old, old
 	writes.Queued = at(500 * time.Millisecond)
 	wrote.Synced = at(1500 * time.Millisecond)
+	slow := old
+	slow.Queued, slow.Synced = at(100*time.Second), at(110*time.Second)
+	nothing := &Result{Services: 1}
 	began := old
 	began.Started, began.Synced = at(-30*time.Minute), at(-45*time.Minute)
 	other := &Result{Wanted: 3, Sent: 3, Drifts: []Drift{{Service: "a/b", Kind: WrongBackend, What: "x"}}}
@@ -119,7 +124,32 @@ func TestJudge(t *testing.T) {
 			{10*time.Second + waiting - 1, wrong, Sync{Known: true, Queued: at(10 * time.Second)}, "pending", OfAll}, {10*time.Second + waiting, wrong, Sync{Known: true, Queued: at(10 * time.Second)}, "drift", OfAll},
 		}},
 		"the API changed it, kube-proxy wrote, and not that": {10 * time.Second, time.Time{}, []look{
-			{time.Second, right, old, "", OfAll}, {11 * time.Second, wrong, old, "pending", OfAll}, {16 * time.Second, wrong, Sync{Known: true, Queued: at(10 * time.Second), Synced: at(14 * time.Second)}, "pending", OfAll}, {17 * time.Second, wrong, Sync{Known: true, Queued: at(10 * time.Second), Synced: at(10*time.Second + told + 1)}, "drift", OfAll},
+			{time.Second, right, old, "", OfAll}, {11 * time.Second, wrong, old, "pending", OfAll}, {16 * time.Second, wrong, Sync{Known: true, Queued: at(10 * time.Second), Synced: at(14 * time.Second)}, "pending", OfAll}, {17 * time.Second, wrong, late, "pending", OfAll},
+			{10*time.Second + waiting, wrong, late, "drift", OfAll},
+		}},
+		"the API changed it while a sync went on, which ends without it": {100 * time.Second, time.Time{}, []look{
+			{99 * time.Second, right, old, "", OfAll}, {100*time.Second + 1, wrong, old, "pending", OfAll}, {111 * time.Second, wrong, slow, "pending", OfAll}, {121 * time.Second, wrong, slow, "pending", OfAll}, {123 * time.Second, right, slow, "", OfAll},
+		}},
+		"the only Service gets its first endpoint": {10 * time.Minute, time.Time{}, []look{
+			{time.Second, nothing, old, "", OfAll}, {9 * time.Minute, nothing, old, "", OfAll}, {10*time.Minute + 1, gone, old, "pending", OfAll}, {10*time.Minute + time.Second, gone, old, "pending", OfAll},
+			{10*time.Minute + behind - 1, gone, old, "pending", OfAll}, {10*time.Minute + behind, gone, old, "flushed", OfAll},
+		}},
+		"the only Service gets an endpoint again": {10 * time.Minute, time.Time{}, []look{
+			{time.Second, right, old, "", OfAll}, {time.Minute, nothing, old, "", OfAll}, {9 * time.Minute, nothing, old, "", OfAll}, {10*time.Minute + 1, gone, old, "pending", OfAll},
+			{10*time.Minute + 10*time.Second, gone, old, "pending", OfAll},
+		}},
+		"of several API servers that which answers us stops": {0, time.Time{}, []look{
+			{time.Second, right, old, "", OfAll}, {2 * time.Second, vip, awayWrote, "pending", OfAll}, {10 * time.Second, vip, awayWrote, "pending", OfAll}, {60 * time.Second, vip, awayWrote, "pending", OfAll}, {61 * time.Second, right, wrote, "", OfAll},
+		}},
+		"the rules of the Service kubernetes gone, while kube-proxy writes others": {0, time.Time{}, []look{
+			{time.Second, right, old, "", OfAll}, {2 * time.Second, vip, awayWrote, "pending", OfAll}, {2*time.Second + waiting - 1, vip, awayWrote, "pending", OfAll}, {2*time.Second + waiting, vip, awayWrote, "drift", OfAll},
+		}},
+		"wrong from the first look, and then changed": {10 * time.Second, time.Time{}, []look{
+			{0, wrong, old, "unsure", OfAll}, {11 * time.Second, wrong, old, "unsure", OfAll}, {10*time.Second + behind, wrong, old, "drift", OfAll}, {20*time.Second + behind, right, old, "", OfAll},
+		}},
+		"what differs changes from look to look": {0, time.Time{}, []look{
+			{time.Second, right, old, "", OfAll}, {2 * time.Second, wrong, wrote, "pending", OfAll}, {6 * time.Second, other, wrote, "pending", OfAll}, {10 * time.Second, wrong, wrote, "pending", OfAll},
+			{2*time.Second + waiting - 1, other, wrote, "pending", OfAll}, {2*time.Second + waiting, wrong, wrote, "drift", OfAll},
 		}},
 		"the API changed it, and kube-proxy wrote what it heard of later": {10 * time.Second, time.Time{}, []look{
 			{time.Second, right, old, "", OfAll}, {11 * time.Second, wrong, old, "pending", OfAll}, {30 * time.Second, wrong, later, "pending", OfAll},
@@ -155,7 +185,7 @@ func TestJudge(t *testing.T) {
 		}},
 		"a rule that is left of a Service that went": {2 * time.Second, time.Time{}, []look{
 			{time.Second, right, old, "", OfAll}, {3 * time.Second, left, old, "pending", OfAll}, {4 * time.Second, left, old, "pending", OfAll},
-			{9 * time.Second, left, Sync{Known: true, Queued: at(2 * time.Second), Synced: at(2*time.Second + told + 1)}, "drift", OfAll},
+			{2*time.Second + waiting, left, Sync{Known: true, Queued: at(2 * time.Second), Synced: at(3 * time.Second)}, "drift", OfAll},
 		}},
 		"a rule for nobody that somebody adds": {0, time.Time{}, []look{{time.Second, right, old, "", OfAll}, {2 * time.Second, left, old, "pending", OfAll}, {3 * time.Second, left, old, "drift", OfAll}}},
 		"the API changed it and went away": {2 * time.Second, time.Time{}, []look{
@@ -220,8 +250,127 @@ func TestJudgeSince(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	changed = now.Add(3 * time.Second)
-	if got := j.Look(wrong, OfAll, now.Add(4*time.Second), now.Add(4*time.Second), when, Sync{}); len(got.Drifts) != 0 || !got.Pending {
-		t.Errorf("after the API changed it: %+v", got)
+	got = j.Look(wrong, OfAll, now.Add(4*time.Second), now.Add(4*time.Second), when, Sync{})
+	if !got.Since.Equal(now.Add(time.Second)) || len(got.Drifts) != 2 || !got.Pending {
+		t.Errorf("after the API changed it, and it is as it was: %+v", got)
+	}
+	less := &Result{Wanted: 1, Sent: 1, Drifts: []Drift{{Service: "a/b", Kind: Missing, What: "z"}, {Service: "a/b", Kind: Unlinked, What: "y"}}}
+	got = j.Look(less, OfAll, now.Add(5*time.Second), now.Add(5*time.Second), when, Sync{})
+	if len(got.Drifts) != 1 || got.Drifts[0].What != "y" || !got.Since.Equal(now.Add(time.Second)) {
+		t.Errorf("when one of two went and another came: %+v", got)
+	}
+	got = j.Look(wrong, OfAll, now.Add(6*time.Second), now.Add(6*time.Second), when, Sync{})
+	if len(got.Drifts) != 1 || got.Drifts[0].What != "y" {
+		t.Errorf("when the one that went is back: %+v", got)
+	}
+	other := &Result{Wanted: 1, Sent: 1, Drifts: []Drift{{Service: "a/b", Kind: Missing, What: "z"}}}
+	if got := j.Look(other, OfAll, now.Add(7*time.Second), now.Add(7*time.Second), when, Sync{}); len(got.Drifts) != 0 || !got.Pending || !got.Since.IsZero() {
+		t.Errorf("when it differs in another way: %+v", got)
+	}
+}
+
+// TestJudgeSome is of several Services, and of looks that take their time.
+func TestJudgeSome(t *testing.T) {
+	start := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	at := func(d time.Duration) time.Time { return start.Add(d) }
+	old := Sync{Known: true, Started: at(-2 * time.Hour), Queued: at(-time.Hour), Synced: at(-time.Hour)}
+	halted := Sync{Halted: true, Queued: at(1500 * time.Millisecond), Synced: at(1500 * time.Millisecond)}
+	haltedAway := halted
+	haltedAway.Away = true
+	result := func(sent int, whats ...string) *Result { // "a/b x" is that a/b differs, and how
+		r := &Result{Wanted: 3, Sent: sent}
+		for _, w := range whats {
+			service, what, _ := strings.Cut(w, " ")
+			r.Drifts = append(r.Drifts, Drift{Service: service, Kind: Missing, What: what})
+		}
+		return r
+	}
+	right := result(3)
+	type look struct {
+		began, now time.Duration
+		result     *Result
+		sync       Sync
+		changed    map[string]time.Duration
+		want       string
+	}
+	const ms = time.Millisecond
+	for name, looks := range map[string][]look{
+		"all gone while the API changes one of them, and then the other": {
+			{1000 * ms, 1000 * ms, right, old, nil, ""},
+			{2000 * ms, 2000 * ms, result(0, "a/b x", "a/c x"), old, map[string]time.Duration{"a/b": 1500 * ms}, "pending"},
+			{2400 * ms, 2400 * ms, result(0, "a/b x", "a/c x"), old, map[string]time.Duration{"a/b": 1500 * ms}, "flushed a/c since 2s"},
+			{4000 * ms, 4000 * ms, result(0, "a/b x", "a/c x"), old, map[string]time.Duration{"a/b": 1500 * ms, "a/c": 3000 * ms}, "flushed a/c since 2s"},
+		},
+		"one after the other": {
+			{1000 * ms, 1000 * ms, right, old, nil, ""}, {2000 * ms, 2000 * ms, result(2, "a/b x"), old, nil, "pending"},
+			{5000 * ms, 5000 * ms, result(2, "a/b x", "a/c x"), old, nil, "a/b since 2s"}, {6000 * ms, 6000 * ms, result(2, "a/b x", "a/c x"), old, nil, "a/b a/c since 2s"},
+			{7000 * ms, 7000 * ms, result(2, "a/c x"), old, nil, "a/c since 5s"},
+		},
+		"the API changes it while a look goes on": {
+			{1000 * ms, 3000 * ms, right, old, nil, ""}, {4000 * ms, 4000 * ms, result(2, "a/b x"), old, map[string]time.Duration{"a/b": 2000 * ms}, "pending"},
+			{5000 * ms, 5000 * ms, result(2, "a/b x"), old, map[string]time.Duration{"a/b": 2000 * ms}, "pending"},
+		},
+		"the API changes all while a look goes on": {
+			{1000 * ms, 3000 * ms, right, old, nil, ""}, {4000 * ms, 4000 * ms, result(0, "a/b x"), old, map[string]time.Duration{"a/b": 2000 * ms}, "pending"},
+			{5000 * ms, 5000 * ms, result(0, "a/b x"), old, map[string]time.Duration{"a/b": 2000 * ms}, "pending"},
+		},
+		"kube-proxy wrote, and is stopped": {
+			{1000 * ms, 1000 * ms, right, old, nil, ""}, {2000 * ms, 2000 * ms, result(2, "a/b x"), halted, nil, "pending"}, {2400 * ms, 2400 * ms, result(2, "a/b x"), halted, nil, "a/b since 2s"},
+		},
+		"the API changed it, kube-proxy is stopped, and the API server is away": {
+			{1000 * ms, 1000 * ms, right, old, nil, ""}, {2000 * ms, 2000 * ms, result(2, "a/b x"), haltedAway, map[string]time.Duration{"a/b": 1500 * ms}, "pending"},
+			{60_000 * ms, 60_000 * ms, result(2, "a/b x"), haltedAway, map[string]time.Duration{"a/b": 1500 * ms}, "pending"},
+		},
+		"what comes with a change of the API counts later": {
+			{1000 * ms, 1000 * ms, right, old, nil, ""}, {2000 * ms, 2000 * ms, result(2, "a/b x"), old, nil, "pending"}, {3000 * ms, 3000 * ms, result(2, "a/b x"), old, nil, "a/b since 2s"},
+			{4000 * ms, 4000 * ms, result(2, "a/b x", "a/b y"), old, map[string]time.Duration{"a/b": 3500 * ms}, "a/b since 2s"},
+			{3500*ms + behind, 3500*ms + behind, result(2, "a/b x", "a/b y"), old, map[string]time.Duration{"a/b": 3500 * ms}, "a/b a/b since 2s"},
+			{9000*ms + behind, 9000*ms + behind, result(2, "a/b y"), old, map[string]time.Duration{"a/b": 3500 * ms}, "a/b since 4s"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var j Judge
+			for i, l := range looks {
+				got := j.Look(l.result, OfAll, at(l.began), at(l.now), func(name string) (c Change) {
+					if d, ok := l.changed[name]; ok {
+						c.Heard = at(d)
+					}
+					return c
+				}, l.sync)
+				var words []string
+				if got.Flushed {
+					words = append(words, "flushed")
+				}
+				for _, d := range got.Drifts {
+					words = append(words, d.Service)
+				}
+				if !got.Since.IsZero() {
+					words = append(words, "since", got.Since.Sub(start).String())
+				} else if got.Pending {
+					words = append(words, "pending")
+				}
+				if is := strings.Join(words, " "); is != l.want {
+					t.Errorf("look %d: %q, want %q", i, is, l.want)
+				}
+			}
+		})
+	}
+}
+
+// TestJudgeNobody is that a rule for nobody is the same whatever it leads to.
+func TestJudgeNobody(t *testing.T) {
+	now := time.Now()
+	never := func(string) Change { return Change{} }
+	of := rules.Addressee{Dst: "\x0a\x60\x00\x01", Proto: TCP, Port: 80}
+	sync := Sync{Known: true, Started: now.Add(-time.Hour), Synced: now.Add(-time.Hour)}
+	var j Judge
+	j.Look(&Result{Wanted: 1, Sent: 1}, OfAll, now, now, never, sync)
+	for i := range 5 {
+		at := now.Add(time.Duration(i+1) * time.Second)
+		got := j.Look(&Result{Wanted: 1, Sent: 1, Drifts: []Drift{{Kind: Stale, What: fmt.Sprint("to ", i), Of: of}}}, OfAll, at, at, never, sync)
+		if (len(got.Drifts) == 1) != (i > 0) {
+			t.Errorf("look %d: %+v", i, got)
+		}
 	}
 }
 

@@ -196,8 +196,8 @@ type Needs struct {
 // Audit is how the kernel's rules differ from what the API wants, beyond what
 // kube-proxy is about to write.
 type Audit struct {
-	// At is when the newest look began; Lacks says what is not known, and then
-	// nothing else is.
+	// At is when the newest look began; Lacks says what is not known: then only what
+	// was found beside it counts.
 	At    time.Time
 	Lacks string
 	// Found says of what lacks that something differed when it was last known.
@@ -218,7 +218,7 @@ func (a *Audit) drifted() Verdict {
 	switch {
 	case a == nil:
 		return unknown("an audit of the rules")
-	case a.Lacks != "":
+	case a.Lacks != "" && len(a.Flushed) == 0 && a.kinds() == "":
 		return unknown(a.Lacks)
 	case len(a.Flushed) > 0:
 		return active(a.Since, Finding{"flushed", append([]string{fmt.Sprintf("%s: no packet to any Service is sent where it should be, %s", strings.Join(a.Flushed, " and "), stamp(a.At))}, a.Examples...)})

@@ -101,6 +101,18 @@ func installCommand(app *kingpin.Application, lab *string) (string, func() error
 	}
 }
 
+func loadCommand(app *kingpin.Application, lab *string) (string, func() error) {
+	cmd := app.Command("load-image", "Load the exporter's image on every node ('make image' first): kproxy.lab/kproxy-exporter:lab.")
+	root := cmd.Flag("root", "The repository.").Default(".").String()
+	return cmd.FullCommand(), func() error {
+		c, err := cluster.Open(*lab)
+		if err != nil {
+			return err
+		}
+		return exporter.LoadImage(c, *root)
+	}
+}
+
 func kubectlCommand(app *kingpin.Application, lab *string) (string, func() error) {
 	cmd := app.Command("kubectl", "Run kubectl as the lab's admin: kubectl -- ARGS...")
 	argv := cmd.Arg("args", "Arguments.").Strings()

@@ -25,7 +25,7 @@ func main() {
 	lab := app.Flag("lab", "Directory of the lab.").Default(".lab").Envar("LAB").String()
 	commands := map[string]func() error{}
 	for _, add := range []func(*kingpin.Application, *string) (string, func() error){
-		upCommand, downCommand, checkCommand, execCommand, nodeCommand, installCommand, kubectlCommand, registryCommand, discoveryCommand, inboxCommand, listCommand, injectCommand, healCommand, demoCommand, benchCommand, fillCommand, scrapeCommand, dialCommand, answerCommand,
+		upCommand, downCommand, checkCommand, execCommand, nodeCommand, installCommand, loadCommand, kubectlCommand, registryCommand, discoveryCommand, inboxCommand, listCommand, injectCommand, healCommand, demoCommand, benchCommand, fillCommand, scrapeCommand, dialCommand, answerCommand,
 	} {
 		name, run := add(app, lab)
 		commands[name] = run
