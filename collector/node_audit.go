@@ -244,8 +244,22 @@ func (a *ruleAudit) look(ctx context.Context, l *looked) error {
 		a.lose(err.Error())
 		return err
 	}
-	unsure := false
-	var failed error
+	unsure, failed := a.lookFamilies(ctx, reader, cfg, &seen, l)
+	if unsure && seen.result.Since.IsZero() && seen.lacks == "" {
+		seen.lacks = "time: what has differed since the first look may be on its way"
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if seen.took = a.seen.took; l.took > 0 {
+		seen.took = l.took
+	}
+	a.seen = seen
+	return failed
+}
+
+// lookFamilies looks at each IP family that kube-proxy serves; unsure says that of one
+// nobody knows whether it was ever right, failed why one could not be looked at.
+func (a *ruleAudit) lookFamilies(ctx context.Context, reader *rules.Reader, cfg *nodeAuditConfig, seen *auditSeen, l *looked) (unsure bool, failed error) {
 	for _, f := range []rules.Family{rules.IPv4, rules.IPv6} {
 		if !a.served(f) {
 			delete(a.families, f)
@@ -263,7 +277,7 @@ func (a *ruleAudit) look(ctx context.Context, l *looked) error {
 			one = &familyAudit{config: text}
 			a.families[f] = one
 		}
-		err := a.lookFamily(ctx, reader, one, &c.Config, &seen, l)
+		err := a.lookFamily(ctx, reader, one, &c.Config, seen, l)
 		switch {
 		case errors.Is(err, rules.ErrChanged): // while they were read; what was seen before stands
 			l.pending = true
@@ -281,16 +295,7 @@ func (a *ruleAudit) look(ctx context.Context, l *looked) error {
 		seen.add(f, one)
 		unsure = unsure || one.result.Unsure
 	}
-	if unsure && seen.result.Since.IsZero() && seen.lacks == "" {
-		seen.lacks = "time: what has differed since the first look may be on its way"
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if seen.took = a.seen.took; l.took > 0 {
-		seen.took = l.took
-	}
-	a.seen = seen
-	return failed
+	return unsure, failed
 }
 
 // lookFamily compares the rules of an IP family, as far as something changed and

@@ -85,9 +85,9 @@ func TestPlaces(t *testing.T) {
 				}
 			}
 		},
-		"who cannot be given a place is told so": func(_ *testing.T, h http.Handler, want wants) {
-			deaf := func(w http.ResponseWriter, r *http.Request) { time.Sleep(time.Minute) }
-			h = newPlaces(1).limit(http.HandlerFunc(deaf))
+		"who cannot be given a place is told so": func(_ *testing.T, _ http.Handler, want wants) {
+			deaf := func(http.ResponseWriter, *http.Request) { time.Sleep(time.Minute) }
+			h := newPlaces(1).limit(http.HandlerFunc(deaf))
 			ask(h, "a", 0)
 			synctest.Wait()
 			want("another", ask(h, "b", 0), "503 10s")

@@ -147,30 +147,7 @@ func (j *Judge) Look(r *Result, extent Extent, began, now time.Time, changed fun
 	}
 	var out Judgement
 	for name, drifts := range by {
-		s := j.suspects[name]
-		if s == nil {
-			s = &suspect{since: now, fresh: now}
-			s.at, s.written = j.changedAt(name, drifts, changed)
-			if s.calm = j.look; name == whole {
-				s.calm = j.sentAt
-			}
-			s.never = s.calm.IsZero() && s.at.Equal(j.started)
-			j.suspects[name] = s
-		}
-		if !strings.HasPrefix(name, nobody) { // which was wanted once or never, but not anew
-			s.at, s.written = j.changedAt(name, drifts, changed)
-		}
-		s.proven = both(s.proven, drifts)
-		if !s.calm.IsZero() && s.at.After(s.calm) { // it is another question now
-			if s.drift {
-				s.provenSince, s.proven = s.oldest(), both(s.drifts, drifts)
-			}
-			s.calm, s.drift, s.since = time.Time{}, false, now
-		}
-		if name != whole && s.drifts != nil && !slices.Equal(s.drifts, drifts) {
-			s.fresh = now
-		}
-		s.drifts = drifts
+		s := j.suspicion(name, drifts, now, changed)
 		away, said := j.away, sync
 		if name == whole || name == apiService && (sync.idle(s.calm) || now.Sub(s.since) >= waiting) {
 			away, said.Away = time.Time{}, false
@@ -208,6 +185,35 @@ func (j *Judge) Look(r *Result, extent Extent, began, now time.Time, changed fun
 		j.sentAt = began
 	}
 	return out
+}
+
+// suspicion is what is known of something that differs, with how it does now.
+func (j *Judge) suspicion(name string, drifts []Drift, now time.Time, changed func(string) Change) *suspect {
+	s := j.suspects[name]
+	if s == nil {
+		s = &suspect{since: now, fresh: now}
+		s.at, s.written = j.changedAt(name, drifts, changed)
+		if s.calm = j.look; name == whole {
+			s.calm = j.sentAt
+		}
+		s.never = s.calm.IsZero() && s.at.Equal(j.started)
+		j.suspects[name] = s
+	}
+	if !strings.HasPrefix(name, nobody) { // which was wanted once or never, but not anew
+		s.at, s.written = j.changedAt(name, drifts, changed)
+	}
+	s.proven = both(s.proven, drifts)
+	if !s.calm.IsZero() && s.at.After(s.calm) { // it is another question now
+		if s.drift {
+			s.provenSince, s.proven = s.oldest(), both(s.drifts, drifts)
+		}
+		s.calm, s.drift, s.since = time.Time{}, false, now
+	}
+	if name != whole && s.drifts != nil && !slices.Equal(s.drifts, drifts) {
+		s.fresh = now
+	}
+	s.drifts = drifts
+	return s
 }
 
 // suspect is the name of what a drift is of: of a rule for nobody the addressee, as
