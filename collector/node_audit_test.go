@@ -401,6 +401,25 @@ func verdictOf(a *cause.Audit) cause.Verdict {
 	}}})
 }
 
+// TestAuditCanary is that only the exporter's own and the probed Services are compared
+// where nothing else is to be.
+func TestAuditCanary(t *testing.T) {
+	inAuditWorld(t, audit.ModeNFTables, func(w *auditWorld) {
+		w.a.n.cfg.Audit, w.a.n.desired.canary = AuditCanary, "a/s1"
+		w.service(1, 80)
+		w.service(2, 80)
+		w.nft(nftTable(2))
+		w.want("at first", "", true)
+		w.nft("delete element ip kube-proxy service-ips { 10.96.0.2 . tcp . 80 }\nadd element ip kube-proxy service-ips { 10.96.0.200 . tcp . 80 : goto " + nftChain(1) + " }\n")
+		w.want("another's rule is gone, and there is one for nobody", "", true)
+		w.nft("delete element ip kube-proxy service-ips { 10.96.0.1 . tcp . 80 }\n")
+		w.want("its own is gone", "missing 1 flushed", true)
+		if n := w.a.snapshot(time.Now()).Services; n != 1 {
+			t.Errorf("%d Services are compared", n)
+		}
+	})
+}
+
 // TestAuditFailingCost is that looks which fail take no more than those that do not.
 func TestAuditFailingCost(t *testing.T) {
 	inAuditWorld(t, audit.ModeNFTables, func(w *auditWorld) {
