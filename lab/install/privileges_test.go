@@ -70,6 +70,15 @@ func asked(s *corev1.PodSpec) (out []string) {
 
 var failedReader = regexp.MustCompile(`(?m)^kproxy_reader_success\{.*reader="([^"]+)"\} 0$`)
 
+// failingReaders are those of a page, in order.
+func failingReaders(page string) (names []string) {
+	for _, m := range failedReader.FindAllStringSubmatch(page, -1) {
+		names = append(names, m[1])
+	}
+	slices.Sort(names)
+	return names
+}
+
 // TestPrivileges takes each privilege of the node role away.
 func TestPrivileges(t *testing.T) {
 	s := start(t)
@@ -116,11 +125,7 @@ func TestPrivileges(t *testing.T) {
 				if err != nil {
 					return err.Error()
 				}
-				var failing []string
-				for _, m := range failedReader.FindAllStringSubmatch(body, -1) {
-					failing = append(failing, m[1])
-				}
-				slices.Sort(failing)
+				failing := failingReaders(body)
 				if strings.Contains(body, "kproxy_primary_cause{") && !strings.Contains(body, `kproxy_primary_cause{cause="none"`) {
 					t.Errorf("a cause is named:\n%s", body)
 				}

@@ -121,11 +121,7 @@ func (s *site) awaitFailing(namespace string, readers []string) {
 			if err != nil {
 				return err.Error()
 			}
-			var failing []string
-			for _, m := range failedReader.FindAllStringSubmatch(body, -1) {
-				failing = append(failing, m[1])
-			}
-			slices.Sort(failing)
+			failing := failingReaders(body)
 			for line := range strings.Lines(body) {
 				if strings.HasPrefix(line, "kproxy_cause_active{") && strings.HasSuffix(line, " 1\n") {
 					s.t.Errorf("a cause is named: %s", line)
