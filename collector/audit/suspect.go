@@ -198,8 +198,7 @@ func (j *Judge) suspicion(name string, drifts []Drift, now time.Time, changed fu
 		}
 		s.never = s.calm.IsZero() && s.at.Equal(j.started)
 		j.suspects[name] = s
-	}
-	if !strings.HasPrefix(name, nobody) { // which was wanted once or never, but not anew
+	} else if !strings.HasPrefix(name, nobody) { // which was wanted once or never, but not anew
 		s.at, s.written = j.changedAt(name, drifts, changed)
 	}
 	s.proven = both(s.proven, drifts)

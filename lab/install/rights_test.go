@@ -17,27 +17,28 @@ import (
 // lab/matrix.
 var rights = []struct {
 	kind, namespace, name string
-	// in is the namespace of the pods that have them; restart is what is started anew, as
-	// a watch that stands is not asked again for its right.
-	in, restart string
-	rules       []rightRule
+	// in is the namespace of the pods that have them; watched says that these are started
+	// anew, as a watch that stands is not asked again for its right.
+	in      string
+	watched bool
+	rules   []rightRule
 }{
-	{"clusterrole", "", "kproxy-exporter-node", "kproxy-exporter-node", "daemonset/kproxy-exporter-node", []rightRule{
+	{"clusterrole", "", "kproxy-exporter-node", "kproxy-exporter-node", true, []rightRule{
 		{"list, watch services", "", []string{"services"}},
 		{"list, watch endpointslices", "", []string{"endpointslices"}},
 	}},
-	{"clusterrole", "", "kproxy-exporter-probe", "kproxy-exporter-probe", "daemonset/kproxy-exporter-probe", []rightRule{
+	{"clusterrole", "", "kproxy-exporter-probe", "kproxy-exporter-probe", true, []rightRule{
 		{"list, watch services", "", []string{"services"}},
 		{"list, watch endpointslices", "", []string{"endpointslices"}},
 	}},
-	{"role", "kproxy-exporter", "kproxy-exporter-canary", "kproxy-exporter", "", []rightRule{
+	{"role", "kproxy-exporter", "kproxy-exporter-canary", "kproxy-exporter", false, []rightRule{
 		{"get the canary's service", "", []string{"canary"}},
 		{"create its endpointslice", "endpointslice", []string{"canary"}},
 		{"get, update its endpointslice", "", []string{"canary"}},
 		{"create its lease", "lease", []string{"canary"}},
 		{"get, update its lease", "", []string{"canary"}},
 	}},
-	{"role", "kproxy-exporter-node", "kproxy-exporter-canary", "kproxy-exporter", "", []rightRule{
+	{"role", "kproxy-exporter-node", "kproxy-exporter-canary", "kproxy-exporter", false, []rightRule{
 		{"list the responders' endpointslices", "", []string{"canary"}},
 	}},
 }
@@ -73,7 +74,9 @@ func TestRights(t *testing.T) {
 				case "lease":
 					s.kubectl("-n", "kproxy-exporter", "delete", "lease", "kproxy-exporter-canary")
 				}
-				s.restart(r.in, r.restart)
+				if r.watched {
+					s.restart(r.in)
+				}
 				s.awaitFailing(r.in, rule.readers)
 				t.Logf("%q fail", rule.readers)
 				s.kubectl("patch", r.kind, r.name, "-n", r.namespace, "--type=json", "-p", `[{"op":"replace","path":"/rules","value":`+whole+`}]`)
@@ -83,12 +86,9 @@ func TestRights(t *testing.T) {
 	}
 }
 
-// restart starts a DaemonSet's pods anew; they may not become ready.
-func (s *site) restart(namespace, what string) {
+// restart starts the pods of a namespace anew; they may not become ready.
+func (s *site) restart(namespace string) {
 	s.t.Helper()
-	if what == "" {
-		return
-	}
 	pods, err := s.client.CoreV1().Pods(namespace).List(s.t.Context(), metav1.ListOptions{})
 	if err != nil {
 		s.t.Fatal(err)
