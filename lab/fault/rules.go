@@ -5,11 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"syscall"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/kproxy-exporter/kproxy-exporter/lab/machine"
 )
 
 // The Service whose rules are changed, and its endpoints, which nobody is.
@@ -29,7 +32,7 @@ var ruleFaults = []Fault{
 	changedRules("endpoint-rule-deleted", "somebody deletes the rule that leads to one endpoint of a Service", "rules_stale/drift",
 		"nft replace rule ip kube-proxy $CHAIN handle $HANDLE meta l4proto tcp dnat to "+auditedFirst+":8080",
 		`iptables-save -t nat | grep -e "-A KUBE-SVC" | grep -e "-> `+auditedSecond+`:8080" | sed 's/^-A/iptables -w -t nat -D/' | sh`),
-	changedRules("service-jump-deleted", "somebody deletes what leads to a Service's endpoints", "rules_stale/drift",
+	deletedAgain("service-jump-deleted", "somebody deletes what leads to a Service's endpoints", "rules_stale/drift",
 		"nft delete element ip kube-proxy service-ips \"{ $VIP . tcp . 80 }\"",
 		`iptables-save -t nat | grep -e "-A KUBE-SERVICES" | grep -e "$VIP/32" | sed 's/^-A/iptables -w -t nat -D/' | sh`),
 	changedRules("dnat-changed", "somebody changes the address to which a rule sends", "rules_stale/drift",
@@ -38,7 +41,7 @@ var ruleFaults = []Fault{
 	changedRules("unlinked-from-output", "somebody deletes the jump to kube-proxy's rules for what the node itself sends", "rules_stale/drift",
 		`nft delete rule ip kube-proxy nat-output handle $(nft -a list chain ip kube-proxy nat-output | sed -n 's/.*jump services # handle //p')`,
 		`iptables-save -t nat | grep -e "-A OUTPUT" | grep -e "-j KUBE-SERVICES" | sed 's/^-A/iptables -w -t nat -D/' | sh`, "vip_unreachable"),
-	changedRules("node-port-removed", "somebody deletes what leads from a node's port to a Service", "rules_stale/drift",
+	deletedAgain("node-port-removed", "somebody deletes what leads from a node's port to a Service", "rules_stale/drift",
 		fmt.Sprintf("nft delete element ip kube-proxy service-nodeports '{ tcp . %d }'", auditedNodePort),
 		fmt.Sprintf(`iptables-save -t nat | grep -e "-A KUBE-NODEPORTS" | grep -e "--dport %d" | sed -E 's/^-A/iptables -w -t nat -D/' | sh`, auditedNodePort)),
 	{
@@ -80,6 +83,31 @@ HANDLE=$(nft -a list chain ip kube-proxy $CHAIN | sed -n 's/.*dnat.*# handle //p
 		},
 		heal: func(ctx context.Context, t *target) error { return t.unaudited(ctx) },
 	}
+}
+
+// deletedAgain is a changedRules of what kube-proxy in mode iptables writes with
+// each of its syncs, of whatever Service: there somebody goes on deleting it, or
+// the fault would end with the next change of anything in the cluster.
+func deletedAgain(name, breaks, verdict, nftables, iptables string) Fault {
+	const deleter = "deleter"
+	f := changedRules(name, breaks, verdict, nftables, iptables)
+	once, heal := f.inject, f.heal
+	f.inject = func(ctx context.Context, t *target) error {
+		if err := once(ctx, t); err != nil || t.cluster.Mode == "nftables" {
+			return err
+		}
+		s, err := t.client.CoreV1().Services("default").Get(ctx, AuditedService, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		return t.machine.StartService(machine.Service{Name: deleter, Argv: []string{
+			"/bin/sh", "-c", fmt.Sprintf("VIP=%s\nwhile sleep 0.1; do %s; done", s.Spec.ClusterIP, iptables),
+		}})
+	}
+	f.heal = func(ctx context.Context, t *target) error {
+		return errors.Join(t.machine.StopService(deleter, syscall.SIGKILL), heal(ctx, t))
+	}
+	return f
 }
 
 // audited makes the Service, waits until its rules are written and have stood for
