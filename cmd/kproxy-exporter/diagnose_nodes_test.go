@@ -10,7 +10,8 @@ import (
 	"testing"
 )
 
-// withNodeRole is the fake API with one pod of the node role, on n1, which answers.
+// withNodeRole is the fake API with one pod of the node role, on n1, which answers;
+// with status 0 by HTTPS only.
 func withNodeRole(t *testing.T, status int, answer string) *httptest.Server {
 	t.Helper()
 	rest := fakeAPI(t).Config.Handler
@@ -20,8 +21,15 @@ func withNodeRole(t *testing.T, status int, answer string) *httptest.Server {
 		case pods:
 			w.Header().Set("Content-Type", "application/json")
 			fmt.Fprint(w, `{"apiVersion":"v1","kind":"PodList","metadata":{"resourceVersion":"1"},"items":[{"metadata":{"name":"x","namespace":"roles"},"spec":{"nodeName":"n1","containers":[{"name":"e","ports":[{"name":"metrics","containerPort":7}]}]},"status":{"phase":"Running"}}]}`)
-		case pods + "/x:7/proxy/causes":
-			w.WriteHeader(status)
+		case pods + "/x:7/proxy/causes", pods + "/https:x:7/proxy/causes":
+			if status == 0 { // as Go's server where it wants HTTPS
+				if !strings.Contains(r.URL.Path, "https") {
+					http.Error(w, "Client sent an HTTP request to an HTTPS server.", http.StatusBadRequest)
+					return
+				}
+			} else {
+				w.WriteHeader(status)
+			}
 			fmt.Fprint(w, answer)
 		default:
 			rest.ServeHTTP(w, r)
@@ -40,6 +48,8 @@ func TestDiagnoseAsksNodes(t *testing.T) {
 		out, errOut string
 	}{
 		"a cause that only the node sees": {200, drift, exitCause, "a/b missing: it is never sent to 10.0.0.1:80", ""},
+		"it answers HTTPS only":           {0, drift, exitCause, "a/b missing: it is never sent to 10.0.0.1:80", ""},
+		"it wants a password":             {401, "", exitHealthy, "No cause found: n1", "did not answer on n1"},
 		"nothing wrong":                   {200, `{"nodes":[{"node":"n1","healthy":true}]}`, exitHealthy, "No cause found: n1", ""},
 		"of another node":                 {200, strings.Replace(drift, "n1", "n2", 1), exitHealthy, "No cause found: n1", "did not answer on n1"},
 		"no JSON":                         {200, "<html>", exitHealthy, "No cause found: n1", "did not answer on n1"},

@@ -275,7 +275,11 @@ func (k *checker) checkDestination(s *Service, d reached) error {
 			worst.what += Zoneless
 		}
 		if worst.kind == Missing {
-			if unlinked, err := k.unlinked(p, claims, &from); err != nil {
+			behind := claims
+			if worst.sent { // it meets them
+				behind = nil
+			}
+			if unlinked, err := k.unlinked(p, behind, &from); err != nil {
 				return err
 			} else if unlinked != "" {
 				worst.kind, worst.what = Unlinked, unlinked

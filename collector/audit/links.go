@@ -45,7 +45,8 @@ func (s *source) passes(h rules.Hook) bool {
 }
 
 // unlinked says which chain a packet does not meet although it is there and does
-// what it should; empty if it is not that.
+// what it should; empty if it is not that. Without claims only that nothing leads to a
+// chain counts.
 func (k *checker) unlinked(p rules.Packet, claims []claim, from *source) (string, error) {
 	for _, l := range links[k.c.Mode] {
 		for _, h := range l.hooks {

@@ -15,6 +15,7 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -150,13 +151,21 @@ func (c *Client) Log(ctx context.Context, namespace, pod string, o *corev1.PodLo
 }
 
 // Page opens what a pod answers at a port to GET, by the API server's proxy: it takes
-// the right to get pods/proxy.
+// the right to get pods/proxy. A pod that answers HTTPS only is asked by that; the
+// proxy does not verify its certificate, and has none of its own and no password.
 func (c *Client) Page(ctx context.Context, namespace, pod, port, path string, query map[string]string) (io.ReadCloser, error) {
-	r := c.groups[corev1.SchemeGroupVersion].Get().Namespace(namespace).Resource("pods").Name(pod + ":" + port).SubResource("proxy").Suffix(path)
-	for k, v := range query {
-		r = r.Param(k, v)
+	ask := func(name string) (io.ReadCloser, error) {
+		r := c.groups[corev1.SchemeGroupVersion].Get().Namespace(namespace).Resource("pods").Name(name).SubResource("proxy").Suffix(path)
+		for k, v := range query {
+			r = r.Param(k, v)
+		}
+		return r.Stream(ctx)
 	}
-	return r.Stream(ctx)
+	body, err := ask(pod + ":" + port)
+	if apierrors.IsBadRequest(err) { // what Go's servers answer to HTTP where they want HTTPS
+		return ask("https:" + pod + ":" + port)
+	}
+	return body, err
 }
 
 // Version is the API server's own.

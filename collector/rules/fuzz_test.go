@@ -55,6 +55,14 @@ func digest(b []byte, keyLen int) (messages int, err error) {
 	return messages, err
 }
 
+// fingerprinted reads an answer as the rules and as the elements of a fingerprint.
+func fingerprinted(b []byte) (chains map[uint64]uint64, elements map[string]uint64, errRules, errElements error) {
+	p, elements := &Fingerprint{chains: map[uint64]uint64{}}, map[string]uint64{}
+	_, errRules = parse(b, firstSeq(b), true, func(m message) error { return p.addRule(m.attrs) })
+	_, errElements = parse(b, firstSeq(b), true, func(m message) error { return addPrints(elements, m.attrs) })
+	return p.chains, elements, errRules, errElements
+}
+
 // firstSeq is the request that the first message answers.
 func firstSeq(b []byte) uint32 {
 	if len(b) < nlHeader {
@@ -69,10 +77,38 @@ func FuzzAnswer(f *testing.F) {
 	for _, b := range recorded(f) {
 		f.Add(b)
 	}
-	f.Fuzz(func(_ *testing.T, b []byte) {
+	f.Fuzz(func(t *testing.T, b []byte) {
 		_, _ = digest(b, 12)
 		_, _ = digest(b, 4)
+		if _, elements, _, _ := fingerprinted(b); elements[""] != 0 {
+			t.Error("an element without a key")
+		}
 	})
+}
+
+// TestFingerprintTruncated is that what is cut off is no fingerprint.
+func TestFingerprintTruncated(t *testing.T) {
+	for name, b := range recorded(t) {
+		chains, elements, errRules, errElements := fingerprinted(b)
+		isRules, isElements := name == "rules.netlink", name == "elements.netlink" || name == "interval.netlink"
+		if isRules && (errRules != nil || len(chains) == 0) || isElements && (errElements != nil || len(elements) == 0) {
+			t.Errorf("%s: %d chains, %v; %d elements, %v", name, len(chains), errRules, len(elements), errElements)
+		}
+		if !isRules && !isElements {
+			continue
+		}
+		ends := map[int]bool{}
+		for at := 0; at+nlHeader <= len(b); {
+			at += int(binary.NativeEndian.Uint32(b[at:])+3) &^ 3
+			ends[at] = true
+		}
+		for n := 1; n < len(b); n++ {
+			_, _, errRules, errElements := fingerprinted(b[:n])
+			if err := map[bool]error{true: errRules, false: errElements}[isRules]; err == nil && !ends[n] {
+				t.Fatalf("%s: cut off after %d of %d bytes it is no error", name, n, len(b))
+			}
+		}
+	}
 }
 
 // TestTruncated is that what is cut off anywhere inside a message is an error.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -238,6 +239,90 @@ func TestListen(t *testing.T) {
 			if g, err2 := Generation(); err != nil || err2 != nil || g != got.Generation || !reflect.DeepEqual(*got, tc.want) {
 				t.Errorf("%s: got %+v, want %+v, %v", tc.text, *got, tc.want, err)
 			}
+		}
+	})
+}
+
+// TestFingerprint is that it tells every change from none, without being told.
+func TestFingerprint(t *testing.T) {
+	rulestest.InNamespace(t, func() {
+		r, err := NewReader()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer r.Close()
+		if _, _, err := r.Fingerprint(IPv4, nil); !errors.Is(err, ErrUnsupported) {
+			t.Errorf("without a table: %v", err)
+		}
+		rulestest.Load(t, nftText, "nft", "-f", "-")
+		p, changes, err := r.Fingerprint(IPv4, nil)
+		if err != nil || !changes.All {
+			t.Errorf("the first: %+v, %v", changes, err)
+			return
+		}
+		ips := addresseeKey("10.96.0.8", 6, 80)
+		elements := map[string]map[string]bool{"service-ips": set(ips)}
+		const b = "service-X-a/b/tcp/"
+		for _, tc := range []struct {
+			text string
+			want Changes
+		}{
+			{"", Changes{}},
+			{"add rule ip kube-proxy " + b + " meta l4proto udp drop\n", Changes{Chains: set(b)}},
+			{"insert rule ip kube-proxy " + b + " meta l4proto udp drop\n", Changes{Chains: set(b)}},
+			{"flush chain ip kube-proxy " + b + "\nadd rule ip kube-proxy " + b + " meta l4proto tcp dnat ip addr . port to numgen random mod 2 map { 0 : 10.0.0.1 . 1, 1 : 10.0.0.5 . 1 }\n", Changes{Chains: set(b)}},
+			{"flush chain ip kube-proxy " + b + "\nadd rule ip kube-proxy " + b + " meta l4proto tcp dnat ip addr . port to numgen random mod 2 map { 0 : 10.0.0.1 . 1, 1 : 10.0.0.5 . 1 }\n", Changes{Chains: set(b)}},
+			{"add chain ip kube-proxy service-Z\nadd rule ip kube-proxy service-Z drop\nadd element ip kube-proxy service-ips { 10.96.0.8 . tcp . 80 : goto service-Z }\n", Changes{Chains: set("service-Z"), Elements: elements}},
+			{"delete element ip kube-proxy service-ips { 10.96.0.8 . tcp . 80 }\nadd element ip kube-proxy service-ips { 10.96.0.8 . tcp . 80 : goto " + b + " }\n", Changes{Elements: elements}},
+			{"flush chain ip kube-proxy service-Z\n", Changes{Chains: set("service-Z")}},
+			{"delete element ip kube-proxy service-ips { 10.96.0.8 . tcp . 80 }\ndelete chain ip kube-proxy service-Z\n", Changes{Elements: elements}},
+			{"delete element ip kube-proxy service-ips { 10.96.0.1 . tcp . 443 }\nadd element ip kube-proxy service-ips { 10.96.0.1 . tcp . 443 : goto " + b + " }\n", Changes{}},
+			{"add table ip other\nadd chain ip other x\nadd rule ip other x drop\n", Changes{}},
+			{"add chain ip kube-proxy nat-output { type nat hook output priority -100; }\n", Changes{All: true}},
+			{"add rule ip kube-proxy nat-output jump services\n", Changes{Chains: set("nat-output")}},
+			{"add table ip kube-proxy { flags dormant; }\n", Changes{All: true}},
+			{"add table ip kube-proxy\n", Changes{All: true}},
+			{"delete table ip kube-proxy\n" + nftText, Changes{All: true}},
+			{"delete table ip kube-proxy\n" + nftText, Changes{All: true}}, // with the same numbers in it
+		} {
+			rulestest.Load(t, tc.text, "nft", "-f", "-")
+			if p, changes, err = r.Fingerprint(IPv4, p); err != nil {
+				t.Errorf("%s: %v", tc.text, err)
+				return
+			}
+			if tc.want.count = changes.count; !reflect.DeepEqual(*changes, tc.want) {
+				t.Errorf("%s: got %+v, want %+v", tc.text, *changes, tc.want)
+			}
+		}
+		for _, ranges := range []string{"10.0.0.0-10.0.0.3, 10.0.0.4-10.0.0.9", "10.0.0.0-10.0.0.3, 10.0.0.4-10.0.0.8"} {
+			rulestest.Load(t, "add set ip kube-proxy ranges { type ipv4_addr; flags interval; }\nflush set ip kube-proxy ranges\nadd element ip kube-proxy ranges { "+ranges+" }\n", "nft", "-f", "-")
+			if ranges[len(ranges)-1] == '9' {
+				p, _, err = r.Fingerprint(IPv4, nil)
+			} else {
+				_, changes, err = r.Fingerprint(IPv4, p)
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		}
+		if ends := changes.Elements["ranges"]; !ends["\x0a\x00\x00\x0a"] || !ends["\x0a\x00\x00\x09"] || ends["\x0a\x00\x00\x04"] {
+			t.Errorf("another end of a range: %q", slices.Collect(maps.Keys(ends)))
+		}
+		const pairs = "add set ip kube-proxy pairs { type ipv4_addr . inet_service; flags interval; }\nflush set ip kube-proxy pairs\nadd element ip kube-proxy pairs { 10.0.0.1 . "
+		rulestest.Load(t, pairs+"80-90 }\n", "nft", "-f", "-")
+		if p, _, err = r.Fingerprint(IPv4, nil); err != nil {
+			t.Error(err)
+			return
+		}
+		rulestest.Load(t, pairs+"80-91 }\n", "nft", "-f", "-")
+		if _, changes, err = r.Fingerprint(IPv4, p); err != nil || len(changes.Elements["pairs"]) != 1 {
+			t.Errorf("another end of a range in two fields: %+v, %v", changes, err)
+		}
+		// A set that has gone has no elements.
+		rulestest.Load(t, "delete set ip kube-proxy ranges\n", "nft", "-f", "-")
+		if _, changes, err = r.Fingerprint(IPv4, p); err != nil || len(changes.Elements["ranges"]) < 3 {
+			t.Errorf("a set went: %+v, %v", changes, err)
 		}
 	})
 }

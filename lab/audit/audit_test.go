@@ -613,10 +613,11 @@ func (l *look) mutations(ctx context.Context, r *Random, s *audit.State) (done i
 		changed := slices.Clone(texts)
 		i := r.IntN(len(texts))
 		var what string
-		if changed[i], what = r.Mutate(texts[i]); what == "" {
+		var base bool
+		if changed[i], what, base = r.Mutate(texts[i]); what == "" {
 			continue
 		}
-		is, err := l.mutation(ctx, changed, s, before)
+		is, err := l.mutation(ctx, changed, base, s, before)
 		if err != nil {
 			return done, fmt.Errorf("%s: %w", what, err)
 		}
@@ -702,8 +703,9 @@ func (l *look) elsewhere(w *Wire, before map[rules.Packet][]rules.Outcome, drift
 	return l.effect(was, is, local), allFaithful(w, is)
 }
 
-// mutation wants that the audit finds a change if it has an effect, and only then.
-func (l *look) mutation(ctx context.Context, texts []string, s *audit.State, before map[rules.Packet][]rules.Outcome) (is bool, err error) {
+// mutation wants that the audit finds a change if it has an effect, and only then, and
+// calls it what it is; base says that it is in a chain that packets meet first.
+func (l *look) mutation(ctx context.Context, texts []string, base bool, s *audit.State, before map[rules.Packet][]rules.Outcome) (is bool, err error) {
 	w, err := l.wire(ctx, texts)
 	if err != nil {
 		return false, nil // the program does not take it
@@ -733,5 +735,5 @@ func (l *look) mutation(ctx context.Context, texts []string, s *audit.State, bef
 	case e != "" && len(res.Drifts) == 0:
 		return true, fmt.Errorf("nothing is said of %s", e)
 	}
-	return true, nil
+	return true, l.kinds(before, after, res.Drifts, base)
 }

@@ -161,7 +161,7 @@ func compare(b *testing.B, mode string, services int) {
 		b.Fatal(err)
 	}
 	l := &look{ns: ns, mode: mode, runs: stock, zone: "a"}
-	var ours, next, bare, theirs, idle []float64
+	var ours, next, again, bare, theirs, idle []float64
 	var peak int64
 	whole := func() float64 {
 		began := spent(unix.RUSAGE_SELF)
@@ -203,9 +203,28 @@ func compare(b *testing.B, mode string, services int) {
 		}
 		return (spent(unix.RUSAGE_SELF) - began) / times
 	}
+	var print *rules.Fingerprint
+	known := func() float64 { // where nobody knows what changed, and nothing did
+		began := spent(unix.RUSAGE_SELF)
+		var r *rules.Reader
+		if err := ns.Do(func() (err error) { r, err = rules.NewReader(); return err }); err != nil {
+			b.Fatal(err)
+		}
+		defer r.Close()
+		now, changes, err := r.Fingerprint(rules.IPv4, print)
+		if err != nil || print != nil && !changes.Empty() {
+			b.Fatalf("%v %+v", err, changes)
+		}
+		print = now
+		return spent(unix.RUSAGE_SELF) - began
+	}
 	for b.Loop() {
 		ours = append(ours, whole())
 		next = append(next, some())
+		if mode == audit.ModeNFTables {
+			known() // the first is another's
+			again = append(again, known())
+		}
 		if err := ns.Do(func() error {
 			began := spent(unix.RUSAGE_SELF)
 			if err := dumpAll(mode); err != nil {
@@ -237,6 +256,10 @@ func compare(b *testing.B, mode string, services int) {
 	b.ReportMetric(median(ours)/median(bare), "x-bare-dump")
 	b.ReportMetric(median(theirs)/median(ours), "times-less-than-"+peers[mode][0])
 	b.ReportMetric(median(theirs)/median(next), "times-less-than-"+peers[mode][0]+"-where-one-changed")
+	if again != nil {
+		b.ReportMetric(median(again), "cpu-s/audit-again")
+		b.ReportMetric(median(theirs)/median(again), "times-less-than-"+peers[mode][0]+"-again")
+	}
 	b.ReportMetric(1000*median(idle), "ms/unchanged")
 	b.ReportMetric(float64(peak)/1e6, "MB-"+peers[mode][0])
 	b.ReportMetric(alone(b, ns, mode, services), "MB-audit")

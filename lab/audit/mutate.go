@@ -7,30 +7,32 @@ import (
 	"strings"
 )
 
-// Mutate changes one thing in rules as a program prints them, and says what; what
-// is empty if there was nothing of the kind that was chosen.
-func (r *Random) Mutate(text string) (mutated, what string) {
+// Mutate changes one thing in rules as a program prints them, and says what, and whether
+// in a chain that packets meet first; what is empty if there was nothing of the kind that
+// was chosen.
+func (r *Random) Mutate(text string) (mutated, what string, base bool) {
 	lines := strings.Split(text, "\n")
 	mine := r.pick(lines, isRule)
 	if len(mine) == 0 {
-		return text, ""
+		return text, "", false
 	}
 	i := mine[r.IntN(len(mine))]
 	old := lines[i]
+	base = isBase(chainOf(lines, i))
 	switch r.IntN(9) {
 	case 0, 1:
 		lines = slices.Delete(lines, i, i+1)
-		return strings.Join(lines, "\n"), "removed: " + old
+		return strings.Join(lines, "\n"), "removed: " + old, base
 	case 2:
 		j := mine[r.IntN(len(mine))]
 		if chainOf(lines, i) != chainOf(lines, j) || i == j {
-			return text, ""
+			return text, "", false
 		}
 		lines[i], lines[j] = lines[j], lines[i]
-		return strings.Join(lines, "\n"), fmt.Sprintf("swapped: %s and %s", old, lines[i])
+		return strings.Join(lines, "\n"), fmt.Sprintf("swapped: %s and %s", old, lines[i]), base
 	case 3:
 		lines = slices.Insert(lines, i, old)
-		return strings.Join(lines, "\n"), "twice: " + old
+		return strings.Join(lines, "\n"), "twice: " + old, base
 	case 4:
 		lines[i] = r.number(old, regexp.MustCompile(`(dport |: ?|\. )(\d{2,5})\b`))
 	case 5:
@@ -45,12 +47,13 @@ func (r *Random) Mutate(text string) (mutated, what string) {
 			}
 		}
 	case 8:
-		return r.element(text)
+		mutated, what = r.element(text)
+		return mutated, what, false
 	}
 	if lines[i] == old {
-		return text, ""
+		return text, "", false
 	}
-	return strings.Join(lines, "\n"), fmt.Sprintf("changed: %s to %s", old, lines[i])
+	return strings.Join(lines, "\n"), fmt.Sprintf("changed: %s to %s", old, lines[i]), base
 }
 
 // element takes an element out of a set or map of nft's output.
@@ -84,6 +87,14 @@ func isRule(l string) bool {
 		}
 	}
 	return t != "" && !strings.HasSuffix(t, ",") && !strings.HasSuffix(t, " }") || strings.Contains(t, "dnat") || strings.Contains(t, " vmap {")
+}
+
+// isBase is of a chain that packets meet first, as chainOf names it.
+func isBase(chain string) bool {
+	if name, ok := strings.CutPrefix(chain, "chain "); ok {
+		return strings.HasPrefix(name, "nat-") || strings.HasPrefix(name, "filter-")
+	}
+	return !strings.Contains(chain, "KUBE-")
 }
 
 // chainOf is the chain that a line belongs to.

@@ -13,12 +13,29 @@ import (
 )
 
 // part is what was found by looking, after each change, only at what the kernel said
-// to have changed, and at what differed before.
+// to have changed, or what its rules say by which they are known again, and at what
+// differed before.
 type part struct {
-	frame    *rules.Frame
-	claims   *audit.Claims
+	frame     *rules.Frame
+	print     *rules.Fingerprint
+	claims    *audit.Claims
+	of, known scope
+}
+
+// scope is what is looked at in part.
+type scope struct {
 	services map[string]bool
 	nobody   []rules.Addressee
+}
+
+// add adds what changed; ok is false if all is to be looked at.
+func (sc *scope) add(c *audit.Claims, changes *rules.Changes, s *audit.State) (ok bool) {
+	touched, nobody, ok := c.Touched(changes, s)
+	for _, name := range touched {
+		sc.services[name] = true
+	}
+	sc.nobody = append(sc.nobody, nobody...)
+	return ok
 }
 
 // parts changes the rules of a copy one after another, as they stand, and wants that
@@ -26,14 +43,16 @@ type part struct {
 func (l *look) parts(ctx context.Context, r *Random, w *Wire, s *audit.State) error {
 	seen := map[rules.Family]*part{}
 	for _, f := range families {
-		seen[f] = &part{claims: audit.NewClaims(s.Services, f), services: map[string]bool{}}
+		seen[f] = &part{claims: audit.NewClaims(s.Services, f), of: scope{services: map[string]bool{}}, known: scope{services: map[string]bool{}}}
 		err := w.Do(func() error {
 			reader, err := rules.NewReader()
 			if err != nil {
 				return err
 			}
 			defer reader.Close()
-			seen[f].frame, err = reader.ReadFrame(f)
+			if seen[f].frame, err = reader.ReadFrame(f); err == nil {
+				seen[f].print, _, err = reader.Fingerprint(f, nil)
+			}
 			return err
 		})
 		if err != nil {
@@ -60,51 +79,58 @@ func (l *look) parts(ctx context.Context, r *Random, w *Wire, s *audit.State) er
 			return err
 		}
 		for _, f := range families {
-			touched, nobody, ok := seen[f].claims.Touched(changes[f], s)
-			if !ok {
-				return nil // all is to be looked at
-			}
-			for _, name := range touched {
-				seen[f].services[name] = true
-			}
-			seen[f].nobody = append(seen[f].nobody, nobody...)
-			if err := l.sameInPart(w.Namespace, s, f, seen[f]); err != nil {
+			if all, err := l.sameInPart(w.Namespace, s, f, seen[f], changes[f]); err != nil {
 				return fmt.Errorf("after %q: %w", done, err)
+			} else if all {
+				return nil // all is to be looked at
 			}
 		}
 	}
 	return nil
 }
 
-// sameInPart wants that a look in part finds what one at all does.
-func (l *look) sameInPart(ns *Namespace, s *audit.State, f rules.Family, p *part) error {
+// sameInPart wants that looks in part find what one at all does: at what the kernel said to
+// have changed, and at what did by the fingerprints. all says that these concern all.
+func (l *look) sameInPart(ns *Namespace, s *audit.State, f rules.Family, p *part, told *rules.Changes) (all bool, err error) {
 	rs, end, err := l.read(ns, f)
 	if err != nil {
-		return err
+		return false, err
 	}
 	whole, err := audit.Check(rs, s, l.config(f), nil)
 	end()
 	if err != nil {
-		return err
+		return false, err
 	}
 	var reader *rules.Reader
 	if err := ns.Do(func() (err error) { reader, err = rules.NewReader(); return err }); err != nil {
-		return err
+		return false, err
 	}
 	defer reader.Close()
-	some, err := audit.Check(reader.ReadPart(f, p.frame), s, l.config(f), &audit.Scope{Services: p.services, Nobody: p.nobody, Claims: p.claims})
+	print, changes, err := reader.Fingerprint(f, p.print)
 	if err != nil {
-		return err
+		return false, err
 	}
-	a, b := named(some.Drifts), named(whole.Drifts)
-	l.parted++
-	if len(b) > 0 {
-		l.differed++
+	p.print = print
+	if a, b := p.of.add(p.claims, told, s), p.known.add(p.claims, changes, s); !a || !b {
+		if told.All != changes.All && changes.All { // the other is of sets that are no more
+			return true, fmt.Errorf("all changed by the fingerprint, and %+v was told", told)
+		}
+		return true, nil
 	}
-	if !slices.Equal(a, b) {
-		return fmt.Errorf("in part %q is found, in all %q", a, b)
+	for _, sc := range []*scope{&p.of, &p.known} {
+		some, err := audit.Check(reader.ReadPart(f, p.frame), s, l.config(f), &audit.Scope{Services: sc.services, Nobody: sc.nobody, Claims: p.claims})
+		if err != nil {
+			return false, err
+		}
+		l.parted++
+		if len(whole.Drifts) > 0 {
+			l.differed++
+		}
+		if a, b := named(some.Drifts), named(whole.Drifts); !slices.Equal(a, b) {
+			return false, fmt.Errorf("in part %q is found, in all %q; told %+v, known by the fingerprint %+v", a, b, told, changes)
+		}
 	}
-	return nil
+	return false, nil
 }
 
 // named are the kinds of drift by Service, in order, each once.

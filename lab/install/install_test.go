@@ -259,12 +259,15 @@ func TestHelm(t *testing.T) {
 	s.await("users and TLS", func(ctx context.Context) string {
 		for _, ns := range namespaces {
 			// The API server's proxy has no password.
-			if _, err := s.page(ctx, ns, "", "https", "metrics"); !apierrors.IsUnauthorized(err) {
+			if _, err := s.page(ctx, ns, "", "https", "metrics"); apierrors.IsUnauthorized(err) != hasUsers(ns) || !hasUsers(ns) && err != nil {
 				return fmt.Sprintf("%s answers %v", ns, err)
 			}
 		}
 		return ""
 	})
+	if out, err := exec.CommandContext(t.Context(), filepath.Join(s.root, "bin/kproxy-exporter"), "diagnose", "--kubeconfig", s.Kubeconfig()).CombinedOutput(); err != nil || !strings.Contains(string(out), "No cause found: n1, n2") || strings.Contains(string(out), "the node role") {
+		t.Errorf("diagnose does not ask a node role with TLS: %v\n%s", err, out)
+	}
 	if list := s.kubectl("-n", "kproxy-exporter-node", "get", "daemonset", "-o", "yaml"); !strings.Contains(list, "--audit=canary") {
 		t.Errorf("the upgrade changed nothing:\n%s", list)
 	}
@@ -286,7 +289,11 @@ func TestHelm(t *testing.T) {
 	})
 }
 
-// secrets has a web configuration with TLS and a user for each role.
+// hasUsers is whether a role's Secret asks for a password: not the node role's, or
+// nobody could ask it by the API server's proxy.
+func hasUsers(namespace string) bool { return namespace != "kproxy-exporter-node" }
+
+// secrets has a web configuration with TLS for each role, and a user where it hasUsers.
 func (s *site) secrets() {
 	s.t.Helper()
 	dir := s.t.TempDir()
@@ -307,17 +314,20 @@ func (s *site) secrets() {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	for name, text := range map[string][]byte{
-		"tls.crt": pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate}),
-		"tls.key": pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}),
-		"web.yml": []byte("tls_server_config: {cert_file: tls.crt, key_file: tls.key}\nbasic_auth_users: {prometheus: '" + string(hash) + "'}\n"),
+	for name, block := range map[string]pem.Block{
+		"tls.crt": {Type: "CERTIFICATE", Bytes: certificate},
+		"tls.key": {Type: "PRIVATE KEY", Bytes: private},
 	} {
-		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(&block), 0o600); err != nil {
 			s.t.Fatal(err)
 		}
 	}
 	for _, ns := range namespaces {
-		s.kubectl("-n", ns, "create", "secret", "generic", "web", "--from-file="+dir)
+		web := "tls_server_config: {cert_file: tls.crt, key_file: tls.key}\n"
+		if hasUsers(ns) {
+			web += "basic_auth_users: {prometheus: '" + string(hash) + "'}\n"
+		}
+		s.kubectl("-n", ns, "create", "secret", "generic", "web", "--from-file="+dir, "--from-literal=web.yml="+web)
 	}
 }
 
