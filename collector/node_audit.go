@@ -75,12 +75,14 @@ type familyAudit struct {
 	whole                time.Time
 	wholeTook, wholeCost time.Duration
 	frame                *rules.Frame // of the rules then; nil if they cannot be read in part
-	// print is of the rules as they were before the last look that left nothing out, or
-	// earlier, and known of what they are now if that was found out since; nil if there
-	// is none.
-	print, known *rules.Fingerprint
-	claims       *audit.Claims
-	claimedAt    int // the version of the Services of which they are
+	// print is of the rules at the last look at all, nil if there is none, and since what
+	// was compared later: it may have been found otherwise than it was then.
+	print *rules.Fingerprint
+	since compared
+	// recalled says that told is what is not as it was then.
+	recalled  bool
+	claims    *audit.Claims
+	claimedAt int // the version of the Services of which they are
 }
 
 // auditSeen is the outcome of the newest look; at is zero if there was none.
@@ -315,7 +317,7 @@ func (a *ruleAudit) lookFamily(ctx context.Context, reader *rules.Reader, one *f
 	if c.Mode == audit.ModeNFTables && one.generation != seen.generation {
 		one.told.Add(a.told.take(ctx, c.Family, seen.generation))
 	}
-	a.recall(reader, one, c, seen.at, l)
+	a.recall(reader, one, c, l)
 	began, spent := time.Now(), processors()
 	p, result, version, err := a.compare(reader, one, c, seen)
 	if p == nil {
@@ -334,14 +336,16 @@ func (a *ruleAudit) lookFamily(ctx context.Context, reader *rules.Reader, one *f
 	if err != nil {
 		return err
 	}
+	if p.extent != audit.OfAll && one.print != nil {
+		if one.since.note(&p.scope); len(one.since.services)+len(one.since.nobody) > one.services/4 {
+			one.print = nil // nothing would be spared
+		}
+	}
 	now := time.Now()
 	said := a.says(ctx, c.Mode, c.Family, one.judge.Asks(&result, now))
 	one.result = one.judge.Look(&result, p.extent, seen.at, now, a.n.desired.auditChanged, said)
 	if p.extent != audit.OfSuspects { // else what changed is still to be looked at
-		one.at, one.generation, one.version, one.addresses, one.told = seen.at, seen.generation, version, c.Addresses, rules.Changes{}
-		if one.known != nil {
-			one.print, one.known = one.known, nil
-		}
+		one.at, one.generation, one.version, one.addresses, one.told, one.recalled = seen.at, seen.generation, version, c.Addresses, rules.Changes{}, false
 	}
 	if p.extent == audit.OfAll {
 		one.whole, one.wholeTook, one.wholeCost = seen.at, took, cost
@@ -409,7 +413,6 @@ func (a *ruleAudit) counted(state *audit.State, f rules.Family) (n int) {
 // check reads and compares the rules of an IP family, as far as it is planned.
 func (a *ruleAudit) check(reader *rules.Reader, state *audit.State, c *audit.Config, p plan, one *familyAudit) (audit.Result, error) {
 	var rs *rules.Ruleset
-	var print *rules.Fingerprint
 	var err error
 	f := c.Family
 	one.polled = false
@@ -429,12 +432,7 @@ func (a *ruleAudit) check(reader *rules.Reader, state *audit.State, c *audit.Con
 		}
 		rs = reader.ReadPart(f, one.frame)
 	case c.Mode == audit.ModeNFTables:
-		if print, err = a.fingerprint(reader, state, f); err != nil {
-			return audit.Result{}, err
-		}
-		if rs, err = reader.ReadNFTables(f); err == nil {
-			one.frame = rs.Frame()
-		}
+		return a.checkAll(reader, state, c, p, one)
 	default:
 		if rs, one.polled, err = readIPTables(reader, f); err != nil {
 			return audit.Result{}, err
@@ -443,43 +441,5 @@ func (a *ruleAudit) check(reader *rules.Reader, state *audit.State, c *audit.Con
 	if err != nil {
 		return audit.Result{}, err
 	}
-	result, err := audit.Check(rs, state, c, &p.scope)
-	if err == nil && p.extent == audit.OfAll {
-		one.print, one.known = print, nil
-	}
-	return result, err
-}
-
-// fingerprint takes that of rules that are about to be compared, where a look at all of
-// them takes long enough that another should be spared.
-func (a *ruleAudit) fingerprint(reader *rules.Reader, state *audit.State, f rules.Family) (*rules.Fingerprint, error) {
-	if a.n.cfg.Audit != AuditAll || len(state.Services) <= auditFew {
-		return nil, nil
-	}
-	print, _, err := reader.Fingerprint(f, nil)
-	if errors.Is(err, rules.ErrUnsupported) { // there are none, and who reads them says so
-		return nil, nil
-	}
-	return print, err
-}
-
-// recall finds out by their fingerprint which rules changed, where that is not known, or
-// has been told for so long that it should not be trusted any more.
-func (a *ruleAudit) recall(reader *rules.Reader, one *familyAudit, c *audit.Config, at time.Time, l *looked) {
-	if one.print == nil || !one.told.All && at.Sub(one.whole) <= auditWhole || a.parts.wait(time.Now()) > 0 {
-		return
-	}
-	spent := processors()
-	print, changes, err := reader.Fingerprint(c.Family, one.print)
-	for try := 1; errors.Is(err, rules.ErrChanged) && try < 3; try++ {
-		print, changes, err = reader.Fingerprint(c.Family, one.print)
-	}
-	l.part += processors() - spent
-	switch {
-	case err != nil: // it is tried again, or all is looked at
-	case changes.All: // all is to be looked at
-		one.print, one.known = nil, nil
-	default:
-		one.known, one.told, one.whole = print, *changes, at
-	}
+	return audit.Check(rs, state, c, &p.scope)
 }

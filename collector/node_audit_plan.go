@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"maps"
 	"slices"
 	"time"
 
@@ -115,6 +116,10 @@ func (a *ruleAudit) changed(one *familyAudit, c *audit.Config, state *audit.Stat
 	touched, of, ok := one.claims.Touched(&one.told, state)
 	for _, name := range touched {
 		services[name] = true
+	}
+	if one.recalled {
+		maps.Copy(services, one.since.services)
+		of = append(of, one.since.nobody...)
 	}
 	return services, append(nobody, of...), ok
 }

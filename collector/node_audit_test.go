@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -463,16 +464,122 @@ func TestRuleAudit(t *testing.T) {
 		w.want("what all Services need, too", fmt.Sprintf("unlinked %d missing 1", services), true)
 		w.nft("add rule ip kube-proxy nat-output jump services\n")
 		w.want("all is as it was", "missing 1", true) // without masquerade
-		// It is not told of for longer than that is trusted: the rules themselves say it.
+		// What was not told of is found when all is looked at again.
 		one := w.a.families[rules.IPv4]
 		one.whole = one.whole.Add(-2 * auditWhole)
 		rulestest.Load(t, "flush chain ip kube-proxy "+nftChain(11)+"\n", "nft", "-f", "-")
 		w.a.told.add(map[rules.Family]*rules.Changes{rules.IPv4: {Generation: one.generation + 1}})
-		w.want("it was not told of", "missing 2", false)
-		if time.Since(one.whole) > auditWhole {
-			t.Errorf("it was last sure of all at %s", one.whole)
-		}
+		w.want("it was not told of", "missing 2", true)
 	})
+}
+
+// TestRuleAuditUnlinked is that rules are called unlinked where packets do not meet them,
+// and only then.
+func TestRuleAuditUnlinked(t *testing.T) {
+	for name, tc := range map[string]struct{ text, want string }{
+		"nothing leads to them":           {"flush chain ip kube-proxy nat-prerouting\n", "unlinked 3"},
+		"some packets go before":          {"insert rule ip kube-proxy nat-prerouting ip daddr 10.96.0.3 accept\n", "unlinked 1"},
+		"nothing leads to masquerading":   {"flush chain ip kube-proxy nat-postrouting\n", "unlinked 3"},
+		"masquerading is empty":           {"flush chain ip kube-proxy masquerading\n", "missing 3"},
+		"one asks for no masquerading":    {"flush chain ip kube-proxy " + nftChain(3) + "\nadd rule ip kube-proxy " + nftChain(3) + " meta l4proto tcp dnat to 10.244.9.3:8080\n", "missing 1"},
+		"packets are dropped behind them": {"add chain ip kube-proxy filter-output { policy drop; }\n", "missing 3"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inAuditWorld(t, audit.ModeNFTables, func(w *auditWorld) {
+				for i := 1; i <= 3; i++ {
+					w.service(i, 80)
+				}
+				w.nft(nftTable(3))
+				w.want("the first look", "", true)
+				w.nft(tc.text)
+				w.want(name, tc.want, true)
+			})
+		})
+	}
+}
+
+// TestRuleAuditLost is of changes of which the messages were lost: they are found without
+// a look at all Services, however things were in between.
+func TestRuleAuditLost(t *testing.T) {
+	const services = 240 // more than auditFew, and than four times auditSample
+	const element = "element ip kube-proxy service-ips { 10.96.0.7 . tcp . 80"
+	for name, do := range map[string]func(w *auditWorld, lose func(text string)){
+		"a rule in the place of another": func(w *auditWorld, lose func(string)) {
+			out, err := exec.Command("nft", "-a", "list", "chain", "ip", "kube-proxy", nftChain(9)).Output()
+			_, handle, ok := strings.Cut(string(out), "dnat to 10.244.9.9:8080 # handle ")
+			if handle, _, _ = strings.Cut(handle, "\n"); err != nil || !ok {
+				w.t.Errorf("%v\n%s", err, out)
+			}
+			lose("replace rule ip kube-proxy " + nftChain(9) + " handle " + handle + " meta l4proto tcp dnat to 10.244.9.8:8080\n")
+			w.want("it leads elsewhere", "wrong_backend 1", false)
+		},
+		"rules that came and went": func(w *auditWorld, lose func(string)) {
+			w.service(services+1, 80)
+			w.nft(nftService(services + 1))
+			w.want("a Service came", "", false)
+			lose("delete element ip kube-proxy service-ips { 10.96.0.241 . tcp . 80 }\ndelete element ip kube-proxy cluster-ips { 10.96.0.241 }\nflush chain ip kube-proxy " + nftChain(services+1) + "\ndelete chain ip kube-proxy " + nftChain(services+1) + "\n")
+			w.want("its rules went", "missing 1", false)
+		},
+		"what was found and mended": func(w *auditWorld, lose func(string)) {
+			w.nft("delete " + element + " }\n")
+			w.a.families[rules.IPv4].whole = time.Time{}
+			w.want("it lacks when all is looked at", "missing 1", true)
+			w.nft("add " + element + " : goto " + nftChain(7) + " }\n")
+			w.want("it is back", "", false)
+			lose("delete " + element + " }\n")
+			w.want("it lacks again", "missing 1", false)
+		},
+		"elements of a new set": func(w *auditWorld, lose func(string)) {
+			w.nft("add set ip kube-proxy some { type ipv4_addr; flags interval; }\ninsert rule ip kube-proxy " + nftChain(9) + " ip saddr @some drop\n")
+			w.want("a set came", "", true)
+			lose("add element ip kube-proxy some { 0.0.0.0/1, 128.0.0.0/1 }\n")
+			w.want("it has all addresses", "missing 1", true) // a set that nobody knows may be of all
+		},
+		"what concerns all": func(w *auditWorld, lose func(string)) {
+			w.a.wholes.left = -time.Hour
+			lose("add chain ip kube-proxy filter-output { policy drop; }\n")
+			if got, l := w.look(); got != fmt.Sprintf("missing %d", auditSample) || l.whole > 0 || !l.owed {
+				w.t.Errorf("a sample: %q %+v", got, l)
+			}
+			lose("add table ip other\n")
+			if _, l := w.look(); !l.owed {
+				w.t.Error("it is forgotten that all is to be looked at")
+			}
+			w.a.wholes.left = auditBurst
+			w.want("all are looked at", fmt.Sprintf("missing %d", services), true)
+		},
+		"what may concern all": func(w *auditWorld, lose func(string)) {
+			w.a.wholes.left = -time.Hour
+			for _, text := range []string{"add set ip kube-proxy another { type ipv4_addr; }\n", "add table ip other\n"} {
+				lose(text)
+				if got, l := w.look(); got != "" || l.whole > 0 || !l.owed {
+					w.t.Errorf("%s: %q %+v", text, got, l)
+				}
+			}
+		},
+		"most Services": func(w *auditWorld, lose func(string)) {
+			var text strings.Builder
+			for i := 1; i <= services/2; i++ {
+				text.WriteString("flush chain ip kube-proxy " + nftChain(i) + "\n")
+			}
+			lose(text.String())
+			w.want("so many have no rules", fmt.Sprintf("missing %d", services/2), true)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inAuditWorld(t, audit.ModeNFTables, func(w *auditWorld) {
+				for i := 1; i <= services; i++ {
+					w.service(i, 80)
+				}
+				w.nft(nftTable(services))
+				w.want("the first look", "", true)
+				do(w, func(text string) {
+					w.nft(text)
+					w.a.told.lost()
+				})
+			})
+		})
+	}
 }
 
 // TestRuleAuditLegacy is of rules that nobody tells of.

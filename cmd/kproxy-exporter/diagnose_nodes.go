@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/kproxy-exporter/kproxy-exporter/collector"
@@ -98,6 +99,9 @@ func askNode(ctx context.Context, client *kubeapi.Client, pod *corev1.Pod, node 
 	ctx, cancel := context.WithTimeout(ctx, askOne)
 	defer cancel()
 	body, err := client.Page(ctx, pod.Namespace, pod.Name, metricsPort(pod), "causes", map[string]string{"format": "json"})
+	if apierrors.IsUnauthorized(err) { // the API server itself has let us list the pods
+		err = fmt.Errorf("it asks for a user, whom the API server's proxy cannot give it: %w", err)
+	}
 	if err != nil {
 		return collector.NodeReport{}, err
 	}

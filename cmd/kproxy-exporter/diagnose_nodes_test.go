@@ -49,7 +49,8 @@ func TestDiagnoseAsksNodes(t *testing.T) {
 	}{
 		"a cause that only the node sees": {200, drift, exitCause, "a/b missing: it is never sent to 10.0.0.1:80", ""},
 		"it answers HTTPS only":           {0, drift, exitCause, "a/b missing: it is never sent to 10.0.0.1:80", ""},
-		"it wants a password":             {401, "", exitHealthy, "No cause found: n1", "did not answer on n1"},
+		"it wants a password":             {401, "", exitHealthy, "No cause found: n1", "did not answer on n1 (it asks for a user"},
+		"it knows neither":                {400, "", exitHealthy, "No cause found: n1", "did not answer on n1 (by HTTPS: "},
 		"nothing wrong":                   {200, `{"nodes":[{"node":"n1","healthy":true}]}`, exitHealthy, "No cause found: n1", ""},
 		"of another node":                 {200, strings.Replace(drift, "n1", "n2", 1), exitHealthy, "No cause found: n1", "did not answer on n1"},
 		"no JSON":                         {200, "<html>", exitHealthy, "No cause found: n1", "did not answer on n1"},

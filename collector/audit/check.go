@@ -124,6 +124,7 @@ func newChecker(rs *rules.Ruleset, state *State, c *Config, claims *Claims) *che
 	if c.Mode == ModeIPTables {
 		k.table, k.root = "nat", "KUBE-SERVICES"
 	}
+	k.m.Watch(k.table, k.root)
 	return k
 }
 
@@ -245,6 +246,7 @@ func (k *checker) checkDestination(s *Service, d reached) error {
 		if err != nil {
 			return err
 		}
+		met := k.m.Met()
 		var worst *difference
 		right, accepts := false, false
 		for _, c := range claims {
@@ -276,7 +278,7 @@ func (k *checker) checkDestination(s *Service, d reached) error {
 		}
 		if worst.kind == Missing {
 			behind := claims
-			if worst.sent { // it meets them
+			if met { // then they do not do what they should
 				behind = nil
 			}
 			if unlinked, err := k.unlinked(p, behind, &from); err != nil {

@@ -17,8 +17,6 @@ type difference struct {
 	kind Kind
 	what string
 	by   by
-	// sent says that the packet is sent where it should be, and nothing but how is wrong.
-	sent bool
 }
 
 // share is how much of the traffic an endpoint may get more or less than its
@@ -72,14 +70,10 @@ func (k *checker) compare(e expectation, ways []rules.Outcome, s *Service, from 
 			return &difference{kind: WrongBackend, what: fmt.Sprintf("%.1f %% of it is sent to %s, of which its part is %.1f %%", 100*got[w.to], w.to, 100*want)}
 		}
 	}
-	d := k.compareMasquerade(e, ways, from)
-	if d == nil {
-		d = compareAffinity(e, ways, s)
+	if d := k.compareMasquerade(e, ways, from); d != nil {
+		return d
 	}
-	if d != nil {
-		d.sent = true
-	}
-	return d
+	return compareAffinity(e, ways, s)
 }
 
 // compareRefusal is of a packet that should go to no endpoint.

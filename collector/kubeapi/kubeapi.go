@@ -163,7 +163,11 @@ func (c *Client) Page(ctx context.Context, namespace, pod, port, path string, qu
 	}
 	body, err := ask(pod + ":" + port)
 	if apierrors.IsBadRequest(err) { // what Go's servers answer to HTTP where they want HTTPS
-		return ask("https:" + pod + ":" + port)
+		var failed error
+		if body, failed = ask("https:" + pod + ":" + port); failed != nil {
+			return nil, fmt.Errorf("by HTTPS: %w; by HTTP: %w", failed, err)
+		}
+		return body, nil
 	}
 	return body, err
 }

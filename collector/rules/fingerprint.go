@@ -1,97 +1,172 @@
 package rules
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/maphash"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
-// Fingerprint is what kube-proxy's own table is known again by, without a look at all
-// that is in it. A rule never changes: another in its place has another handle. Nor does
-// a set without a name, as long as a rule uses it. So what tells two states apart are the
-// handles of each chain's rules and the elements of the sets that have a name.
+// Fingerprint is what kube-proxy's own table is known again by, without the elements of
+// the sets that have no name, which take the kernel longest to hand over: they never
+// change while a rule uses them, and another set has another handle.
 type Fingerprint struct {
-	table uint64   // its handle, which no other table ever had
-	bases []string // the base chains, with all that they are
-	// chains are the rules of each chain that has any, by a hash of its name.
-	chains map[uint64]uint64
-	// elements are what each key leads to, by the name of the set.
+	table uint64 // its handle, which no other table ever had
+	frame *Frame
+	// chains are the rules of each chain that has any, by a hash of its name; sets what
+	// those that have a name are; elements what each key leads to, by the set's name.
+	chains   map[uint64]uint64
+	sets     map[string]uint64
 	elements map[string]map[string]uint64
 }
 
-const tableHandle = 4 // NFTA_TABLE_HANDLE
+// Frame is that of the table.
+func (p *Fingerprint) Frame() *Frame { return p.frame }
 
 // seed is of the hashes of all fingerprints, which are compared with each other.
 var seed = maphash.MakeSeed()
 
-// Fingerprint takes one, and says what changed since an earlier; all may have if that is
-// nil. What changes while it is taken may be in it or not. ErrUnsupported is for a
-// kernel without nf_tables, or without the table.
+// Fingerprint takes one, and says what is not as in an earlier; all may be if that is
+// nil. What changed and changed back is not seen. ErrChanged is for what changes
+// meanwhile, ErrUnsupported for a kernel without nf_tables, or without the table.
 func (r *Reader) Fingerprint(f Family, earlier *Fingerprint) (*Fingerprint, *Changes, error) {
-	p := &Fingerprint{chains: map[uint64]uint64{}, elements: map[string]map[string]uint64{}}
+	p := &Fingerprint{frame: &Frame{}, chains: map[uint64]uint64{}, sets: map[string]uint64{}, elements: map[string]map[string]uint64{}}
+	err := p.readTable(r, f)
+	var names []string
+	if err == nil {
+		names, err = p.read(r, f)
+	}
+	switch {
+	case errors.Is(err, unix.ENOENT): // what was there a moment ago
+		return nil, nil, fmt.Errorf("%w: %w", ErrChanged, err)
+	case err != nil:
+		return nil, nil, err
+	}
+	return p, p.since(earlier, names), nil
+}
+
+func (p *Fingerprint) readTable(r *Reader, f Family) error {
 	s := &partSource{nftSource{r, f}}
 	there, err := s.one(unix.NFT_MSG_GETTABLE, "table "+ownTable, func(b []byte) error {
+		const handle = 4 // NFTA_TABLE_HANDLE
 		d, err := fieldsOf(b)
-		if err == nil && len(d[tableHandle]) < 8 {
+		if err == nil && len(d[handle]) < 8 {
 			err = malformed("a table has no handle")
 		}
-		p.table = u64(d[tableHandle])
+		p.table = u64(d[handle])
 		return err
 	}, attribute{kind: unix.NFTA_TABLE_NAME, text: ownTable})
 	if err == nil && !there {
 		err = fmt.Errorf("%w: no table %s", ErrUnsupported, ownTable)
 	}
-	if err != nil {
-		return nil, nil, err
+	return err
+}
+
+// read reads what is in the table, and returns the names of its chains.
+func (p *Fingerprint) read(r *Reader, f Family) (names []string, err error) {
+	handles := map[string]uint64{}
+	r.c.ask(f, unix.NFT_MSG_GETSET, unix.NLM_F_DUMP, attribute{kind: unix.NFTA_SET_TABLE, text: ownTable})
+	if err := r.c.run(true, func(m message) error { return p.addSet(m.attrs, handles) }); err != nil {
+		return nil, fmt.Errorf("list the sets of table %s: %w", ownTable, err)
 	}
 	r.c.ask(f, unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP, attribute{kind: unix.NFTA_RULE_TABLE, text: ownTable})
-	if err := r.c.run(true, func(m message) error { return p.addRule(m.attrs) }); err != nil {
-		return nil, nil, fmt.Errorf("list the rules of table %s: %w", ownTable, err)
+	if err := r.c.run(true, func(m message) error { return p.addRule(m.attrs, handles) }); err != nil {
+		return nil, fmt.Errorf("list the rules of table %s: %w", ownTable, err)
 	}
-	changes := &Changes{}
-	err = r.chains(f, func(c *Chain) {
+	if err := r.chains(f, func(c *Chain) {
 		if c.Table != ownTable {
 			return
 		}
-		if c.Base() {
-			p.bases = append(p.bases, fmt.Sprint(c.Name, c.Hook, c.Priority, c.NAT, c.Drops))
+		if names = append(names, c.Name); c.Base() {
+			p.frame.bases = append(p.frame.bases, *c)
 		}
-		// One that has gone led nowhere any more: what led to it changed.
-		if h := maphash.String(seed, c.Name); earlier != nil && p.chains[h] != earlier.chains[h] {
-			changes.chain(c.Name)
-		}
-	})
-	if err != nil {
-		return nil, nil, err
+	}); err != nil {
+		return nil, err
 	}
-	if err := p.readElements(r.c, f, earlier); err != nil {
-		return nil, nil, err
-	}
-	if earlier == nil || earlier.table != p.table || !slices.Equal(earlier.bases, p.bases) {
-		changes.all()
-		return p, changes, nil
-	}
-	for set, now := range p.elements {
-		was := earlier.elements[set]
-		for k, e := range now {
-			if before, known := was[k]; !known || before != e {
-				changes.element(set, k)
-			}
-		}
-		for k := range was {
-			if _, known := now[k]; !known {
-				changes.element(set, k)
-			}
+	for set := range p.elements {
+		r.c.ask(f, unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP, attribute{kind: unix.NFTA_SET_ELEM_LIST_TABLE, text: ownTable}, attribute{kind: unix.NFTA_SET_ELEM_LIST_SET, text: set})
+		if err := r.c.run(true, func(m message) error { return addPrints(p.elements[set], m.attrs) }); err != nil {
+			return nil, fmt.Errorf("list the elements of set %s: %w", set, err)
 		}
 	}
-	return p, changes, nil
+	return names, nil
 }
 
-// addRule adds one of a dump of rules, which come in the order of their chain's.
-func (p *Fingerprint) addRule(b []byte) error {
+// since says what is not as in an earlier one.
+func (p *Fingerprint) since(earlier *Fingerprint, names []string) *Changes {
+	changes := &Changes{}
+	if earlier == nil || earlier.table != p.table || !slices.EqualFunc(earlier.frame.bases, p.frame.bases, sameBase) {
+		changes.all()
+		return changes
+	}
+	for _, name := range names { // one that has gone led nowhere any more: what led to it changed
+		if h := maphash.String(seed, name); p.chains[h] != earlier.chains[h] {
+			changes.chain(name)
+		}
+	}
+	differ(p.sets, earlier.sets, func(set string) {
+		if strings.HasPrefix(set, affinity) {
+			changes.chain(set)
+		} else {
+			changes.all()
+		}
+	})
+	for set, now := range p.elements {
+		differ(now, earlier.elements[set], func(k string) { changes.element(set, k) })
+	}
+	return changes
+}
+
+// differ does something for each key that two maps do not have alike.
+func differ(now, was map[string]uint64, do func(k string)) {
+	for k, h := range now {
+		if before, known := was[k]; !known || before != h {
+			do(k)
+		}
+	}
+	for k := range was {
+		if _, known := now[k]; !known {
+			do(k)
+		}
+	}
+}
+
+func sameBase(a, b Chain) bool {
+	return a.Name == b.Name && a.Hook == b.Hook && a.Priority == b.Priority && a.NAT == b.NAT && a.Drops == b.Drops
+}
+
+// addSet adds one of a dump of sets, and notes its handle.
+func (p *Fingerprint) addSet(b []byte, handles map[string]uint64) error {
+	const handle = 16 // NFTA_SET_HANDLE
+	d, err := fieldsOf(b)
+	if err == nil && len(d[handle]) < 8 {
+		err = malformed("a set has no handle")
+	}
+	if err != nil {
+		return err
+	}
+	s, err := setOf(b)
+	if err != nil {
+		return err
+	}
+	handles[s.Name] = u64(d[handle])
+	if s.Anonymous {
+		return nil
+	}
+	p.sets[s.Name] = hashOf(d[handle], d[unix.NFTA_SET_FLAGS], d[unix.NFTA_SET_KEY_LEN], d[unix.NFTA_SET_TIMEOUT])
+	if !s.Dynamic {
+		p.elements[s.Name] = map[string]uint64{}
+	}
+	return nil
+}
+
+// addRule adds one of a dump of rules, which come in the order of their chain's. One in
+// the place of another may have its handle.
+func (p *Fingerprint) addRule(b []byte, handles map[string]uint64) error {
 	d, err := fieldsOf(b)
 	if err == nil && len(d[unix.NFTA_RULE_HANDLE]) < 8 {
 		err = malformed("a rule has no handle")
@@ -99,45 +174,43 @@ func (p *Fingerprint) addRule(b []byte) error {
 	if err != nil {
 		return err
 	}
-	h := maphash.String(seed, text(d[unix.NFTA_RULE_CHAIN]))
-	p.chains[h] = maphash.Comparable(seed, [2]uint64{p.chains[h], u64(d[unix.NFTA_RULE_HANDLE])})
-	return nil
-}
-
-// readElements reads those of the sets that an earlier fingerprint has, or of all that
-// have a name: no rule can use a new one that has not changed itself.
-func (p *Fingerprint) readElements(c *conn, f Family, earlier *Fingerprint) error {
-	if earlier != nil {
-		for set := range earlier.elements {
-			p.elements[set] = nil
-		}
-	} else {
-		c.ask(f, unix.NFT_MSG_GETSET, unix.NLM_F_DUMP, attribute{kind: unix.NFTA_SET_TABLE, text: ownTable})
-		err := c.run(true, func(m message) error {
-			s, err := setOf(m.attrs)
-			if err == nil && !s.Anonymous && !s.Dynamic {
-				p.elements[s.Name] = nil
-			}
-			return err
-		})
+	chain := maphash.String(seed, text(d[unix.NFTA_RULE_CHAIN]))
+	var h maphash.Hash
+	h.SetSeed(seed)
+	var word [8]byte
+	number := func(n uint64) {
+		binary.NativeEndian.PutUint64(word[:], n)
+		_, _ = h.Write(word[:])
+	}
+	number(p.chains[chain])
+	_, _ = h.Write(d[unix.NFTA_RULE_HANDLE])
+	err = attrs(d[unix.NFTA_RULE_EXPRESSIONS], func(_ uint16, expr []byte) error {
+		e, err := fieldsOf(expr)
 		if err != nil {
-			return fmt.Errorf("list the sets of table %s: %w", ownTable, err)
+			return err
 		}
-	}
-	for set := range p.elements {
-		elements := map[string]uint64{}
-		c.ask(f, unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP, attribute{kind: unix.NFTA_SET_ELEM_LIST_TABLE, text: ownTable}, attribute{kind: unix.NFTA_SET_ELEM_LIST_SET, text: set})
-		err := c.run(true, func(m message) error { return addPrints(elements, m.attrs) })
-		if err != nil && !errors.Is(err, unix.ENOENT) { // gone: all its elements are
-			return fmt.Errorf("list the elements of set %s: %w", set, err)
+		name := text(e[unix.NFTA_EXPR_NAME])
+		number(hashOf(e[unix.NFTA_EXPR_NAME]))
+		switch name {
+		case "counter", "quota", "last", "connlimit": // they change with packets
+			return nil
+		case "lookup", "dynset", "objref":
+			f, err := fieldsOf(e[unix.NFTA_EXPR_DATA])
+			if err != nil {
+				return err
+			}
+			at := map[string]int{"lookup": unix.NFTA_LOOKUP_SET, "dynset": unix.NFTA_DYNSET_SET_NAME, "objref": 4}[name] // NFTA_OBJREF_SET_NAME
+			number(handles[text(f[at])])
 		}
-		p.elements[set] = elements
-	}
-	return nil
+		number(hashOf(e[unix.NFTA_EXPR_DATA]))
+		return nil
+	})
+	p.chains[chain] = h.Sum64()
+	return err
 }
 
-// addPrints adds the elements of one message of a dump: where one key is of two, where
-// an interval ends and another begins, both.
+// addPrints adds the elements of one message of a dump: where one key is of two, as an
+// interval ends and another begins, both.
 func addPrints(elements map[string]uint64, b []byte) error {
 	d, err := fieldsOf(b)
 	if err != nil {
@@ -156,13 +229,19 @@ func addPrints(elements map[string]uint64, b []byte) error {
 			return err
 		}
 		const keyEnd = 10 // NFTA_SET_ELEM_KEY_END
-		var h maphash.Hash
-		h.SetSeed(seed)
-		for _, part := range [][]byte{d[unix.NFTA_SET_ELEM_FLAGS], d[keyEnd], d[unix.NFTA_SET_ELEM_DATA]} {
-			_ = h.WriteByte(byte(len(part)))
-			_, _ = h.Write(part)
-		}
-		elements[string(k)] += h.Sum64()
+		elements[string(k)] += hashOf(d[unix.NFTA_SET_ELEM_FLAGS], d[keyEnd], d[unix.NFTA_SET_ELEM_DATA])
 		return nil
 	})
+}
+
+// hashOf is of several values, each of which may be missing.
+func hashOf(values ...[]byte) uint64 {
+	var h maphash.Hash
+	h.SetSeed(seed)
+	for _, v := range values {
+		_ = h.WriteByte(byte(len(v) >> 8))
+		_ = h.WriteByte(byte(len(v)))
+		_, _ = h.Write(v)
+	}
+	return h.Sum64()
 }

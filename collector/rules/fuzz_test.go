@@ -55,12 +55,18 @@ func digest(b []byte, keyLen int) (messages int, err error) {
 	return messages, err
 }
 
-// fingerprinted reads an answer as the rules and as the elements of a fingerprint.
-func fingerprinted(b []byte) (chains map[uint64]uint64, elements map[string]uint64, errRules, errElements error) {
-	p, elements := &Fingerprint{chains: map[uint64]uint64{}}, map[string]uint64{}
-	_, errRules = parse(b, firstSeq(b), true, func(m message) error { return p.addRule(m.attrs) })
-	_, errElements = parse(b, firstSeq(b), true, func(m message) error { return addPrints(elements, m.attrs) })
-	return p.chains, elements, errRules, errElements
+// fingerprinted reads an answer as what a fingerprint is made of, by kind.
+func fingerprinted(b []byte) (p *Fingerprint, elements map[string]uint64, errs map[string]error) {
+	p, elements, errs = &Fingerprint{chains: map[uint64]uint64{}, sets: map[string]uint64{}, elements: map[string]map[string]uint64{}}, map[string]uint64{}, map[string]error{}
+	handles := map[string]uint64{}
+	for kind, add := range map[string]func([]byte) error{
+		"rules.netlink": func(b []byte) error { return p.addRule(b, handles) }, "sets.netlink": func(b []byte) error { return p.addSet(b, handles) },
+		"elements.netlink": func(b []byte) error { return addPrints(elements, b) },
+	} {
+		_, errs[kind] = parse(b, firstSeq(b), true, func(m message) error { return add(m.attrs) })
+	}
+	errs["interval.netlink"] = errs["elements.netlink"]
+	return p, elements, errs
 }
 
 // firstSeq is the request that the first message answers.
@@ -80,7 +86,7 @@ func FuzzAnswer(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		_, _ = digest(b, 12)
 		_, _ = digest(b, 4)
-		if _, elements, _, _ := fingerprinted(b); elements[""] != 0 {
+		if _, elements, _ := fingerprinted(b); elements[""] != 0 {
 			t.Error("an element without a key")
 		}
 	})
@@ -89,13 +95,13 @@ func FuzzAnswer(f *testing.F) {
 // TestFingerprintTruncated is that what is cut off is no fingerprint.
 func TestFingerprintTruncated(t *testing.T) {
 	for name, b := range recorded(t) {
-		chains, elements, errRules, errElements := fingerprinted(b)
-		isRules, isElements := name == "rules.netlink", name == "elements.netlink" || name == "interval.netlink"
-		if isRules && (errRules != nil || len(chains) == 0) || isElements && (errElements != nil || len(elements) == 0) {
-			t.Errorf("%s: %d chains, %v; %d elements, %v", name, len(chains), errRules, len(elements), errElements)
-		}
-		if !isRules && !isElements {
+		p, elements, errs := fingerprinted(b)
+		err, ours := errs[name]
+		if !ours {
 			continue
+		}
+		if n := map[string]int{"rules.netlink": len(p.chains), "sets.netlink": len(p.sets), "elements.netlink": len(elements), "interval.netlink": len(elements)}[name]; err != nil || n == 0 {
+			t.Errorf("%s: %d, %v", name, n, err)
 		}
 		ends := map[int]bool{}
 		for at := 0; at+nlHeader <= len(b); {
@@ -103,8 +109,7 @@ func TestFingerprintTruncated(t *testing.T) {
 			ends[at] = true
 		}
 		for n := 1; n < len(b); n++ {
-			_, _, errRules, errElements := fingerprinted(b[:n])
-			if err := map[bool]error{true: errRules, false: errElements}[isRules]; err == nil && !ends[n] {
+			if _, _, errs := fingerprinted(b[:n]); errs[name] == nil && !ends[n] {
 				t.Fatalf("%s: cut off after %d of %d bytes it is no error", name, n, len(b))
 			}
 		}

@@ -120,7 +120,7 @@ func reg(v []byte) (at uint8, ok bool) {
 }
 
 // fields are the attributes of an expression by their number.
-type fields [16][]byte
+type fields [24][]byte
 
 func fieldsOf(b []byte) (f fields, err error) {
 	err = attrs(b, func(kind uint16, value []byte) error {

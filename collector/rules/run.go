@@ -17,16 +17,24 @@ type Machine struct {
 	r    *Ruleset
 	host Host
 	// states wait to be gone on with.
-	states []*state
-	free   []*state
-	steps  int
-	out    []Outcome
+	states  []*state
+	free    []*state
+	steps   int
+	out     []Outcome
+	watched named
+	met     bool
 	// OwnOnly lets a packet go on that others than kube-proxy would drop or refuse.
 	OwnOnly bool
 }
 
 // NewMachine makes one.
 func NewMachine(r *Ruleset, host Host) *Machine { return &Machine{r: r, host: host} }
+
+// Watch is of the chain of which Met speaks.
+func (m *Machine) Watch(table, chain string) { m.watched = key(table, chain) }
+
+// Met is whether the last packet came to the watched chain, in one of its ways.
+func (m *Machine) Met() bool { return m.met }
 
 // What bounds a walk: rules that were read while they changed may have loops.
 const (
@@ -97,6 +105,7 @@ func (m *Machine) run(p Packet, first *Chain) ([]Outcome, error) {
 	}
 	s.out = Outcome{Kind: Accept, Weight: 1}
 	s.header()
+	m.met = false
 	if first != nil {
 		s.hooks = nil
 		if err := s.enter(first); err != nil {
@@ -137,6 +146,9 @@ func (s *state) fork() *state {
 }
 
 func (s *state) enter(c *Chain) error {
+	if c.Name == s.m.watched.name && c.Table == s.m.watched.table {
+		s.m.met = true
+	}
 	if c.Rules == nil {
 		if err := s.m.r.Load(c.Table, c.Name); err != nil {
 			return err

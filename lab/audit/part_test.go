@@ -203,7 +203,9 @@ func (r *Random) live(ctx context.Context, w *Wire) (string, error) {
 	}
 	i := r.IntN(len(elements))
 	table := family + " kube-proxy "
-	switch r.IntN(8) {
+	switch r.IntN(9) {
+	case 8: // it keeps its handle
+		return "replace rule " + table + r.one(rulesOf...) + " drop\n", nil
 	case 0, 1, 2:
 		return "delete rule " + table + r.one(rulesOf...) + "\n", nil
 	case 3:

@@ -46,6 +46,10 @@ type Fault struct {
 	// Within is how long it may take to be named, if longer than others.
 	Within time.Duration
 
+	// survived says that kube-proxy goes on as it is when the fault is taken back: to
+	// begin it anew would only show how slowly a kubelet returns to an API server.
+	survived bool
+
 	inject func(context.Context, *target) error
 	// heal takes back what the stock installation does not take back.
 	heal func(context.Context, *target) error
@@ -108,7 +112,7 @@ func (f *Fault) Inject(ctx context.Context, c *cluster.Cluster, node string) err
 }
 
 // Heal takes a fault back: what it did to the node, then kube-proxy as it was
-// installed.
+// installed, unless nothing was done to that.
 func (f *Fault) Heal(ctx context.Context, c *cluster.Cluster, node string) error {
 	t, err := newTarget(c, node)
 	if err != nil {
@@ -118,6 +122,9 @@ func (f *Fault) Heal(ctx context.Context, c *cluster.Cluster, node string) error
 		if err := f.heal(ctx, t); err != nil {
 			return fmt.Errorf("heal %s on %s: %w", f.Name, node, err)
 		}
+	}
+	if f.survived {
+		return nil
 	}
 	if err := t.reinstall(ctx); err != nil {
 		return fmt.Errorf("heal %s on %s: %w", f.Name, node, err)

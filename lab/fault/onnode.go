@@ -19,7 +19,7 @@ import (
 // ownFaults are those of which only the node itself can tell.
 var ownFaults = []Fault{
 	{
-		Name: "api-stopped", Breaks: "the API server is stopped", EverywhereOnNode: true, OnNode: "api_unreachable/refused",
+		Name: "api-stopped", Breaks: "the API server is stopped", EverywhereOnNode: true, OnNode: "api_unreachable/refused", survived: true,
 		inject: func(_ context.Context, t *target) error {
 			cp, err := t.cluster.Node(cluster.ControlPlane)
 			if err != nil {
@@ -198,7 +198,7 @@ const probeService = "kproxy-lab-fault"
 // firewalled cuts the node's way to the API server, however it goes.
 func firewalled(name, breaks, verdict, onNode string) Fault {
 	return Fault{
-		Name: name, Breaks: breaks, OnNode: onNode,
+		Name: name, Breaks: breaks, OnNode: onNode, survived: true,
 		inject: func(_ context.Context, t *target) error {
 			_, err := t.machine.Run("nft", "add table inet lab; add chain inet lab out { type filter hook output priority 10; }; add rule inet lab out ip daddr 10.99.0.1 tcp dport 6443 "+verdict)
 			return err
