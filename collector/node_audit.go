@@ -337,7 +337,7 @@ func (a *ruleAudit) lookFamily(ctx context.Context, reader *rules.Reader, one *f
 		return err
 	}
 	if p.extent != audit.OfAll && one.print != nil {
-		if one.since.note(&p.scope); len(one.since.services)+len(one.since.nobody) > one.services/4 {
+		if one.since.note(slices.Collect(maps.Keys(p.scope.Services)), p.scope.Nobody); len(one.since.services)+len(one.since.nobody) > one.services/4 {
 			one.print = nil // nothing would be spared
 		}
 	}

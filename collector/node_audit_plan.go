@@ -119,7 +119,7 @@ func (a *ruleAudit) changed(one *familyAudit, c *audit.Config, state *audit.Stat
 	}
 	if one.recalled {
 		maps.Copy(services, one.since.services)
-		of = append(of, one.since.nobody...)
+		of = slices.AppendSeq(of, maps.Keys(one.since.nobody))
 	}
 	return services, append(nobody, of...), ok
 }

@@ -11,7 +11,7 @@ import (
 // compared is what looks were at.
 type compared struct {
 	services map[string]bool
-	nobody   []rules.Addressee
+	nobody   map[rules.Addressee]bool
 }
 
 // checkAll is check of all Services in mode nftables. Where there are many, it leaves a
@@ -32,10 +32,8 @@ func (a *ruleAudit) checkAll(reader *rules.Reader, state *audit.State, c *audit.
 	// What changed meanwhile may have been compared as it was, or as it is.
 	if _, changes, failed := reader.Fingerprint(c.Family, print); failed == nil {
 		if touched, nobody, ok := p.scope.Claims.Touched(changes, state); ok {
-			one.print, one.since = print, compared{map[string]bool{}, nobody}
-			for _, name := range touched {
-				one.since.services[name] = true
-			}
+			one.print, one.since = print, compared{map[string]bool{}, map[rules.Addressee]bool{}}
+			one.since.note(touched, nobody)
 		}
 	}
 	return result, nil
@@ -63,9 +61,11 @@ func (a *ruleAudit) recall(reader *rules.Reader, one *familyAudit, c *audit.Conf
 }
 
 // note notes what a look compared after the fingerprint was taken.
-func (s *compared) note(scope *audit.Scope) {
-	for name := range scope.Services {
+func (s *compared) note(services []string, nobody []rules.Addressee) {
+	for _, name := range services {
 		s.services[name] = true
 	}
-	s.nobody = append(s.nobody, scope.Nobody...)
+	for _, a := range nobody {
+		s.nobody[a] = true
+	}
 }

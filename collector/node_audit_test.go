@@ -478,6 +478,8 @@ func TestRuleAudit(t *testing.T) {
 func TestRuleAuditUnlinked(t *testing.T) {
 	for name, tc := range map[string]struct{ text, want string }{
 		"nothing leads to them":           {"flush chain ip kube-proxy nat-prerouting\n", "unlinked 3"},
+		"half of the packets go before":   {"insert rule ip kube-proxy nat-prerouting numgen random mod 2 0 accept\n", "unlinked 3"},
+		"one is refused before them":      {"add chain ip kube-proxy filter-early { type filter hook prerouting priority -110; }\nadd rule ip kube-proxy filter-early ip daddr 10.96.0.2 drop\n", "missing 1"},
 		"some packets go before":          {"insert rule ip kube-proxy nat-prerouting ip daddr 10.96.0.3 accept\n", "unlinked 1"},
 		"nothing leads to masquerading":   {"flush chain ip kube-proxy nat-postrouting\n", "unlinked 3"},
 		"masquerading is empty":           {"flush chain ip kube-proxy masquerading\n", "missing 3"},
@@ -556,6 +558,16 @@ func TestRuleAuditLost(t *testing.T) {
 					w.t.Errorf("%s: %q %+v", text, got, l)
 				}
 			}
+		},
+		"a rule for nobody": func(w *auditWorld, lose func(string)) {
+			w.nft("add element ip kube-proxy service-ips { 10.96.0.250 . tcp . 80 : goto " + nftChain(1) + " }\n")
+			w.want("it is told", "stale 1", false)
+			for range 10 {
+				lose("delete element ip kube-proxy service-ips { 10.96.0.250 . tcp . 80 }\nadd element ip kube-proxy service-ips { 10.96.0.250 . tcp . 80 : goto " + nftChain(2) + " }\n")
+				w.want("it leads to another Service", "stale 1", false)
+			}
+			lose("delete element ip kube-proxy service-ips { 10.96.0.250 . tcp . 80 }\n")
+			w.want("it went", "", false)
 		},
 		"most Services": func(w *auditWorld, lose func(string)) {
 			var text strings.Builder

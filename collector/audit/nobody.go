@@ -74,7 +74,12 @@ var addressed = []string{"service-ips", "no-endpoint-services", "firewall-ips", 
 // nobodysOf looks for rules of mode nftables for some destinations that no Service
 // may have.
 func (k *checker) nobodysOf(some []rules.Addressee) error {
+	looked := map[rules.Addressee]bool{}
 	for _, a := range some {
+		if looked[a] {
+			continue
+		}
+		looked[a] = true
 		for _, name := range addressed {
 			chain, ok, err := k.rs.Target(k.table, name, a)
 			if err == nil && ok {

@@ -17,9 +17,9 @@ import (
 type Fingerprint struct {
 	table uint64 // its handle, which no other table ever had
 	frame *Frame
-	// chains are the rules of each chain that has any, by a hash of its name; sets what
-	// those that have a name are; elements what each key leads to, by the set's name.
-	chains   map[uint64]uint64
+	// chains are the rules of each chain, 0 for none; sets what those that have a name are;
+	// elements what each key leads to, by the set's name.
+	chains   map[string]uint64
 	sets     map[string]uint64
 	elements map[string]map[string]uint64
 }
@@ -34,11 +34,10 @@ var seed = maphash.MakeSeed()
 // nil. What changed and changed back is not seen. ErrChanged is for what changes
 // meanwhile, ErrUnsupported for a kernel without nf_tables, or without the table.
 func (r *Reader) Fingerprint(f Family, earlier *Fingerprint) (*Fingerprint, *Changes, error) {
-	p := &Fingerprint{frame: &Frame{}, chains: map[uint64]uint64{}, sets: map[string]uint64{}, elements: map[string]map[string]uint64{}}
+	p := &Fingerprint{frame: &Frame{}, chains: map[string]uint64{}, sets: map[string]uint64{}, elements: map[string]map[string]uint64{}}
 	err := p.readTable(r, f)
-	var names []string
 	if err == nil {
-		names, err = p.read(r, f)
+		err = p.read(r, f)
 	}
 	switch {
 	case errors.Is(err, unix.ENOENT): // what was there a moment ago
@@ -46,7 +45,7 @@ func (r *Reader) Fingerprint(f Family, earlier *Fingerprint) (*Fingerprint, *Cha
 	case err != nil:
 		return nil, nil, err
 	}
-	return p, p.since(earlier, names), nil
+	return p, p.since(earlier), nil
 }
 
 func (p *Fingerprint) readTable(r *Reader, f Family) error {
@@ -66,48 +65,47 @@ func (p *Fingerprint) readTable(r *Reader, f Family) error {
 	return err
 }
 
-// read reads what is in the table, and returns the names of its chains.
-func (p *Fingerprint) read(r *Reader, f Family) (names []string, err error) {
+// read reads what is in the table.
+func (p *Fingerprint) read(r *Reader, f Family) error {
 	handles := map[string]uint64{}
 	r.c.ask(f, unix.NFT_MSG_GETSET, unix.NLM_F_DUMP, attribute{kind: unix.NFTA_SET_TABLE, text: ownTable})
 	if err := r.c.run(true, func(m message) error { return p.addSet(m.attrs, handles) }); err != nil {
-		return nil, fmt.Errorf("list the sets of table %s: %w", ownTable, err)
+		return fmt.Errorf("list the sets of table %s: %w", ownTable, err)
 	}
 	r.c.ask(f, unix.NFT_MSG_GETRULE, unix.NLM_F_DUMP, attribute{kind: unix.NFTA_RULE_TABLE, text: ownTable})
 	if err := r.c.run(true, func(m message) error { return p.addRule(m.attrs, handles) }); err != nil {
-		return nil, fmt.Errorf("list the rules of table %s: %w", ownTable, err)
+		return fmt.Errorf("list the rules of table %s: %w", ownTable, err)
 	}
 	if err := r.chains(f, func(c *Chain) {
 		if c.Table != ownTable {
 			return
 		}
-		if names = append(names, c.Name); c.Base() {
+		if _, known := p.chains[c.Name]; !known {
+			p.chains[c.Name] = 0
+		}
+		if c.Base() {
 			p.frame.bases = append(p.frame.bases, *c)
 		}
 	}); err != nil {
-		return nil, err
+		return err
 	}
 	for set := range p.elements {
 		r.c.ask(f, unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP, attribute{kind: unix.NFTA_SET_ELEM_LIST_TABLE, text: ownTable}, attribute{kind: unix.NFTA_SET_ELEM_LIST_SET, text: set})
 		if err := r.c.run(true, func(m message) error { return addPrints(p.elements[set], m.attrs) }); err != nil {
-			return nil, fmt.Errorf("list the elements of set %s: %w", set, err)
+			return fmt.Errorf("list the elements of set %s: %w", set, err)
 		}
 	}
-	return names, nil
+	return nil
 }
 
 // since says what is not as in an earlier one.
-func (p *Fingerprint) since(earlier *Fingerprint, names []string) *Changes {
+func (p *Fingerprint) since(earlier *Fingerprint) *Changes {
 	changes := &Changes{}
 	if earlier == nil || earlier.table != p.table || !slices.EqualFunc(earlier.frame.bases, p.frame.bases, sameBase) {
 		changes.all()
 		return changes
 	}
-	for _, name := range names { // one that has gone led nowhere any more: what led to it changed
-		if h := maphash.String(seed, name); p.chains[h] != earlier.chains[h] {
-			changes.chain(name)
-		}
-	}
+	differ(p.chains, earlier.chains, changes.chain)
 	differ(p.sets, earlier.sets, func(set string) {
 		if strings.HasPrefix(set, affinity) {
 			changes.chain(set)
@@ -157,7 +155,7 @@ func (p *Fingerprint) addSet(b []byte, handles map[string]uint64) error {
 	if s.Anonymous {
 		return nil
 	}
-	p.sets[s.Name] = hashOf(d[handle], d[unix.NFTA_SET_FLAGS], d[unix.NFTA_SET_KEY_LEN], d[unix.NFTA_SET_TIMEOUT])
+	p.sets[s.Name] = hashOf(d[handle], d[unix.NFTA_SET_FLAGS], d[unix.NFTA_SET_KEY_LEN], d[unix.NFTA_SET_TIMEOUT], d[unix.NFTA_SET_DESC])
 	if !s.Dynamic {
 		p.elements[s.Name] = map[string]uint64{}
 	}
@@ -174,7 +172,7 @@ func (p *Fingerprint) addRule(b []byte, handles map[string]uint64) error {
 	if err != nil {
 		return err
 	}
-	chain := maphash.String(seed, text(d[unix.NFTA_RULE_CHAIN]))
+	chain := text(d[unix.NFTA_RULE_CHAIN])
 	var h maphash.Hash
 	h.SetSeed(seed)
 	var word [8]byte
@@ -192,12 +190,16 @@ func (p *Fingerprint) addRule(b []byte, handles map[string]uint64) error {
 		name := text(e[unix.NFTA_EXPR_NAME])
 		number(hashOf(e[unix.NFTA_EXPR_NAME]))
 		switch name {
-		case "counter", "quota", "last", "connlimit": // they change with packets
+		case "counter", "last": // they change with packets
 			return nil
-		case "lookup", "dynset", "objref":
+		case "lookup", "dynset", "objref", "quota":
 			f, err := fieldsOf(e[unix.NFTA_EXPR_DATA])
 			if err != nil {
 				return err
+			}
+			if name == "quota" { // and so does what of it is used
+				number(hashOf(f[unix.NFTA_QUOTA_BYTES], f[unix.NFTA_QUOTA_FLAGS]))
+				return nil
 			}
 			at := map[string]int{"lookup": unix.NFTA_LOOKUP_SET, "dynset": unix.NFTA_DYNSET_SET_NAME, "objref": 4}[name] // NFTA_OBJREF_SET_NAME
 			number(handles[text(f[at])])

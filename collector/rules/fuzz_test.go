@@ -57,7 +57,7 @@ func digest(b []byte, keyLen int) (messages int, err error) {
 
 // fingerprinted reads an answer as what a fingerprint is made of, by kind.
 func fingerprinted(b []byte) (p *Fingerprint, elements map[string]uint64, errs map[string]error) {
-	p, elements, errs = &Fingerprint{chains: map[uint64]uint64{}, sets: map[string]uint64{}, elements: map[string]map[string]uint64{}}, map[string]uint64{}, map[string]error{}
+	p, elements, errs = &Fingerprint{chains: map[string]uint64{}, sets: map[string]uint64{}, elements: map[string]map[string]uint64{}}, map[string]uint64{}, map[string]error{}
 	handles := map[string]uint64{}
 	for kind, add := range map[string]func([]byte) error{
 		"rules.netlink": func(b []byte) error { return p.addRule(b, handles) }, "sets.netlink": func(b []byte) error { return p.addSet(b, handles) },

@@ -33,7 +33,8 @@ func NewMachine(r *Ruleset, host Host) *Machine { return &Machine{r: r, host: ho
 // Watch is of the chain of which Met speaks.
 func (m *Machine) Watch(table, chain string) { m.watched = key(table, chain) }
 
-// Met is whether the last packet came to the watched chain, in one of its ways.
+// Met is whether the last packet came to the watched chain in all of its ways, or to an
+// end that kube-proxy's own rules made for it before any NAT.
 func (m *Machine) Met() bool { return m.met }
 
 // What bounds a walk: rules that were read while they changed may have loops.
@@ -70,7 +71,9 @@ type state struct {
 	srcReg int
 	// unknown are lists in which the source is not.
 	unknown []string
-	out     Outcome
+	// met is whether it came to the watched chain, natted whether to any of NAT.
+	met, natted bool
+	out         Outcome
 }
 
 // Paths of a packet over the hooks.
@@ -105,14 +108,13 @@ func (m *Machine) run(p Packet, first *Chain) ([]Outcome, error) {
 	}
 	s.out = Outcome{Kind: Accept, Weight: 1}
 	s.header()
-	m.met = false
 	if first != nil {
 		s.hooks = nil
 		if err := s.enter(first); err != nil {
 			return nil, err
 		}
 	}
-	m.steps, m.out = 0, m.out[:0]
+	m.steps, m.out, m.met = 0, m.out[:0], true
 	m.states = append(m.states[:0], s)
 	for len(m.states) > 0 {
 		s := m.states[len(m.states)-1]
@@ -122,6 +124,7 @@ func (m *Machine) run(p Packet, first *Chain) ([]Outcome, error) {
 		}
 		if s.out.Weight > 0 {
 			m.out = append(m.out, s.out)
+			m.met = m.met && (s.met || s.out.From.IsValid()) // what only one source meets is another question
 		}
 		m.free = append(m.free, s)
 	}
@@ -147,7 +150,7 @@ func (s *state) fork() *state {
 
 func (s *state) enter(c *Chain) error {
 	if c.Name == s.m.watched.name && c.Table == s.m.watched.table {
-		s.m.met = true
+		s.met = true
 	}
 	if c.Rules == nil {
 		if err := s.m.r.Load(c.Table, c.Name); err != nil {
@@ -231,6 +234,7 @@ func (s *state) nextBase() (done bool, err error) {
 			if c.NAT && s.hooks[0] != Postrouting && s.out.To.IsValid() {
 				continue
 			}
+			s.natted = s.natted || c.NAT
 			return false, s.enter(c)
 		}
 		s.route()
@@ -284,6 +288,7 @@ func (s *state) verdict(v *Verdict) (done bool, err error) {
 		if s.m.OwnOnly && !s.own() {
 			return false, nil
 		}
+		s.met = s.met || !s.natted && s.own()
 		s.out.Kind = v.Kind
 		if v.Kind == None {
 			s.out.Kind = Drop
