@@ -500,6 +500,51 @@ func TestRuleAuditUnlinked(t *testing.T) {
 	}
 }
 
+// TestRuleAuditNearest is that of several answers that would be right, as the API
+// contradicts itself, what is there is held against the nearest.
+func TestRuleAuditNearest(t *testing.T) {
+	inAuditWorld(t, audit.ModeNFTables, func(w *auditWorld) {
+		w.nft(nftTable(3))
+		r, err := rules.NewReader()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer r.Close()
+		cfg, _ := w.a.config()
+		cfg.Family = rules.IPv4
+		cfg.detector()
+		ports := []audit.Port{{Protocol: audit.TCP, Port: 8080}}
+		ready := func(last byte) audit.Endpoint {
+			return audit.Endpoint{Address: netip.AddrFrom4([4]byte{10, 244, 9, last}), Ready: true, Serving: true}
+		}
+		for _, tc := range []struct {
+			endpoints []audit.Endpoint // of which the first is also said not to be ready
+			want      string
+		}{
+			{[]audit.Endpoint{ready(3), ready(4)}, "it is never sent to 10.244.9.4:8080"},
+			{[]audit.Endpoint{ready(5), ready(4)}, "it may be sent to 10.244.9.3:8080 and never to 10.244.9.4:8080"},
+		} {
+			state := &audit.State{
+				Services: map[string]*audit.Service{"a/s3": {Name: "a/s3", ClusterIPs: []netip.Addr{netip.MustParseAddr("10.96.0.3")}, Ports: []audit.Port{{Protocol: audit.TCP, Port: 80}}}},
+				Slices: map[string][]*audit.Slice{"a/s3": {
+					{Service: "a/s3", Ports: ports, Endpoints: tc.endpoints},
+					{Service: "a/s3", Ports: ports, Endpoints: []audit.Endpoint{{Address: tc.endpoints[0].Address}}},
+				}},
+			}
+			rs, err := r.ReadNFTables(rules.IPv4)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			result, err := audit.Check(rs, state, &cfg.Config, &audit.Scope{Services: map[string]bool{"a/s3": true}})
+			if err != nil || len(result.Drifts) != 1 || !strings.HasSuffix(result.Drifts[0].What, ": "+tc.want) {
+				t.Errorf("%+v, %v; want %q", result.Drifts, err, tc.want)
+			}
+		}
+	})
+}
+
 // TestRuleAuditLost is of changes of which the messages were lost: they are found without
 // a look at all Services, however things were in between.
 func TestRuleAuditLost(t *testing.T) {

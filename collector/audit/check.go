@@ -248,16 +248,19 @@ func (k *checker) checkDestination(s *Service, d reached) error {
 		}
 		met := k.m.Met()
 		var worst *difference
-		right, accepts := false, false
+		right, accepts, worstOwn := false, false, false
 		for _, c := range claims {
 			for _, w := range k.right(c) {
 				e := w.expect(c.by, &from, d.to.Addr(), k.c)
 				accepts = accepts || e.kind == rules.Accept
 				diff := k.compare(e, ways, w.service, &from)
-				if diff == nil {
+				own := w.service == s
+				switch {
+				case diff == nil:
 					right = true
-				} else if worst == nil || w.service == s {
-					diff.by, worst = c.by, diff
+				case worst == nil, own && !worstOwn, own == worstOwn && diff.endpoints < worst.endpoints:
+					// Of several answers that would be right, what is there is nearest to one.
+					diff.by, worst, worstOwn = c.by, diff, own
 				}
 			}
 		}

@@ -17,6 +17,8 @@ type difference struct {
 	kind Kind
 	what string
 	by   by
+	// endpoints is how many are lacking or should not be there.
+	endpoints int
 }
 
 // share is how much of the traffic an endpoint may get more or less than its
@@ -53,15 +55,16 @@ func (k *checker) compare(e expectation, ways []rules.Outcome, s *Service, from 
 		}
 	}
 	slices.Sort(extra)
+	n := len(lacks) + len(extra)
 	switch {
 	case len(got) == 0:
-		return &difference{kind: Missing, what: "it is not sent to an endpoint" + becomes(kind)}
+		return &difference{kind: Missing, what: "it is not sent to an endpoint" + becomes(kind), endpoints: n}
 	case len(lacks) > 0 && len(extra) > 0:
-		return &difference{kind: WrongBackend, what: "it may be sent to " + some(extra) + " and never to " + some(lacks)}
+		return &difference{kind: WrongBackend, what: "it may be sent to " + some(extra) + " and never to " + some(lacks), endpoints: n}
 	case len(lacks) > 0:
-		return &difference{kind: Missing, what: "it is never sent to " + some(lacks)}
+		return &difference{kind: Missing, what: "it is never sent to " + some(lacks), endpoints: n}
 	case len(extra) > 0:
-		return &difference{kind: Stale, what: "it may be sent to " + some(extra)}
+		return &difference{kind: Stale, what: "it may be sent to " + some(extra), endpoints: n}
 	case other > 0.001:
 		return &difference{kind: Missing, what: fmt.Sprintf("of %.0f %% of the packets none is sent to an endpoint%s", 100*other, becomes(kind))}
 	}
@@ -85,7 +88,7 @@ func compareRefusal(e expectation, kind rules.VerdictKind, got map[netip.AddrPor
 			to = append(to, a.String())
 		}
 		slices.Sort(to)
-		return &difference{kind: Stale, what: "it may be sent to " + some(to) + " and should be" + becomes(e.kind)}
+		return &difference{kind: Stale, what: "it may be sent to " + some(to) + " and should be" + becomes(e.kind), endpoints: len(to)}
 	case kind == e.kind:
 		return nil
 	case kind == rules.Accept:
