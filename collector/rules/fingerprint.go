@@ -187,22 +187,24 @@ func (p *Fingerprint) addRule(b []byte, handles map[string]uint64) error {
 		if err != nil {
 			return err
 		}
-		name := text(e[unix.NFTA_EXPR_NAME])
 		number(hashOf(e[unix.NFTA_EXPR_NAME]))
-		switch name {
+		f, err := fieldsOf(e[unix.NFTA_EXPR_DATA])
+		if err != nil {
+			return err
+		}
+		switch text(e[unix.NFTA_EXPR_NAME]) {
 		case "counter", "last": // they change with packets
 			return nil
-		case "lookup", "dynset", "objref", "quota":
-			f, err := fieldsOf(e[unix.NFTA_EXPR_DATA])
-			if err != nil {
-				return err
-			}
-			if name == "quota" { // and so does what of it is used
-				number(hashOf(f[unix.NFTA_QUOTA_BYTES], f[unix.NFTA_QUOTA_FLAGS]))
-				return nil
-			}
-			at := map[string]int{"lookup": unix.NFTA_LOOKUP_SET, "dynset": unix.NFTA_DYNSET_SET_NAME, "objref": 4}[name] // NFTA_OBJREF_SET_NAME
-			number(handles[text(f[at])])
+		case "quota": // and so does what of it is used
+			number(hashOf(f[unix.NFTA_QUOTA_BYTES], f[unix.NFTA_QUOTA_FLAGS]))
+			return nil
+		case "lookup":
+			number(handles[text(f[unix.NFTA_LOOKUP_SET])])
+		case "dynset":
+			number(handles[text(f[unix.NFTA_DYNSET_SET_NAME])])
+		case "objref":
+			const set = 4 // NFTA_OBJREF_SET_NAME
+			number(handles[text(f[set])])
 		}
 		number(hashOf(e[unix.NFTA_EXPR_DATA]))
 		return nil

@@ -77,6 +77,16 @@ func firstSeq(b []byte) uint32 {
 	return binary.NativeEndian.Uint32(b[8:])
 }
 
+// endsOf are where the messages of an answer end.
+func endsOf(b []byte) map[int]bool {
+	ends := map[int]bool{}
+	for at := 0; at+nlHeader <= len(b); {
+		at += int(binary.NativeEndian.Uint32(b[at:])+3) &^ 3
+		ends[at] = true
+	}
+	return ends
+}
+
 // FuzzAnswer is that no answer of the kernel, or of who says to be it, makes the
 // reader panic or go on for ever.
 func FuzzAnswer(f *testing.F) {
@@ -103,11 +113,7 @@ func TestFingerprintTruncated(t *testing.T) {
 		if n := map[string]int{"rules.netlink": len(p.chains), "sets.netlink": len(p.sets), "elements.netlink": len(elements), "interval.netlink": len(elements)}[name]; err != nil || n == 0 {
 			t.Errorf("%s: %d, %v", name, n, err)
 		}
-		ends := map[int]bool{}
-		for at := 0; at+nlHeader <= len(b); {
-			at += int(binary.NativeEndian.Uint32(b[at:])+3) &^ 3
-			ends[at] = true
-		}
+		ends := endsOf(b)
 		for n := 1; n < len(b); n++ {
 			if _, _, errs := fingerprinted(b[:n]); errs[name] == nil && !ends[n] {
 				t.Fatalf("%s: cut off after %d of %d bytes it is no error", name, n, len(b))
@@ -127,11 +133,7 @@ func TestTruncated(t *testing.T) {
 		if name != "rules.netlink" && name != "chains.netlink" && name != "sets.netlink" && err != nil || whole == 0 {
 			t.Fatalf("%s: %d messages, %v", name, whole, err)
 		}
-		ends := map[int]bool{}
-		for at := 0; at+nlHeader <= len(b); {
-			at += int(binary.NativeEndian.Uint32(b[at:])+3) &^ 3
-			ends[at] = true
-		}
+		ends := endsOf(b)
 		for n := 1; n < len(b); n++ {
 			if _, err := digest(b[:n], keyLen); err == nil && !ends[n] {
 				t.Fatalf("%s: cut off after %d of %d bytes it is no error", name, n, len(b))
