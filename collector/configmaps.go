@@ -2,7 +2,6 @@ package collector
 
 import (
 	"errors"
-	"net/netip"
 	"slices"
 	"strings"
 
@@ -65,17 +64,7 @@ func parseConfig(name string, data map[string]string) cause.Config {
 		out.Mode, out.DetectLocal, out.Hostname = string(c.Mode), string(c.DetectLocalMode), c.HostnameOverride
 		out.Settings = settingsOf([]byte(data[k]))
 		out.MetricsBind, out.HealthzBind = c.MetricsBindAddress, c.HealthzBindAddress
-		for _, text := range strings.Split(c.ClusterCIDR, ",") {
-			if text = strings.TrimSpace(text); text == "" {
-				continue
-			}
-			p, err := netip.ParsePrefix(text)
-			if err != nil {
-				out.BadCIDRs = append(out.BadCIDRs, text)
-				continue
-			}
-			out.ClusterCIDRs = append(out.ClusterCIDRs, p.Masked())
-		}
+		out.ClusterCIDRs, out.BadCIDRs = cause.ParseCIDRs(c.ClusterCIDR)
 		return out
 	}
 	return out

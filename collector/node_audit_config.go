@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"strings"
 	"time"
 
 	"github.com/kproxy-exporter/kproxy-exporter/collector/audit"
+	"github.com/kproxy-exporter/kproxy-exporter/collector/cause"
 	"github.com/kproxy-exporter/kproxy-exporter/collector/rules"
 )
 
@@ -48,7 +48,6 @@ func (c *nodeAuditConfig) detector() {
 // auditConfig is how kube-proxy runs on the node, as it says itself, or its file
 // if it does not; lacks says what is not known.
 func (n *Node) auditConfig() (cfg *nodeAuditConfig, lacks string) {
-	var err error
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	seen := !n.seen.proxyAt.IsZero() && time.Since(n.seen.proxyAt) <= seenFor
@@ -69,6 +68,20 @@ func (n *Node) auditConfig() (cfg *nodeAuditConfig, lacks string) {
 	case settings == nil:
 		return nil, "kube-proxy's configuration"
 	}
+	if cfg, lacks = newAuditConfig(mode, settings); cfg == nil {
+		return nil, lacks
+	}
+	cfg.Node, cfg.Primary = n.cfg.Name, n.cfg.NodeIPs
+	var err error
+	if cfg.Addresses, err = nodeAddresses(); err != nil {
+		return nil, "the node's own addresses: " + err.Error()
+	}
+	return cfg, ""
+}
+
+// newAuditConfig returns what the mode and the settings of kube-proxy mean for
+// an audit; lacks names the setting that cannot be used.
+func newAuditConfig(mode string, settings cause.Settings) (_ *nodeAuditConfig, lacks string) {
 	if mode == "" {
 		mode = audit.ModeIPTables // its default
 	}
@@ -76,21 +89,17 @@ func (n *Node) auditConfig() (cfg *nodeAuditConfig, lacks string) {
 		return nil, "an audit of the mode " + mode
 	}
 	c := &nodeAuditConfig{detect: cmp.Or(settings["detectlocalmode"], "ClusterCIDR"), iface: settings["detectlocal.bridgeinterface"] + settings["detectlocal.interfacenameprefix"]}
-	c.Mode, c.Node, c.Primary = mode, n.cfg.Name, n.cfg.NodeIPs
+	c.Mode = mode
 	c.MasqueradeAll = settings[mode+".masqueradeall"] == "true" || settings["linux.masqueradeall"] == "true"
-	for _, text := range strings.Split(settings["clustercidr"], ",") {
-		if p, err := netip.ParsePrefix(text); err == nil {
-			c.cidrs = append(c.cidrs, p.Masked())
-		}
+	var bad []string
+	if c.cidrs, bad = cause.ParseCIDRs(settings["clustercidr"]); len(bad) > 0 {
+		return nil, "kube-proxy's clusterCIDR"
 	}
 	if text := settings["nodeportaddresses"]; text != "" && json.Unmarshal([]byte(text), &c.NodePortAddresses) != nil {
 		return nil, "kube-proxy's nodePortAddresses"
 	}
 	if len(c.NodePortAddresses) == 0 && mode == audit.ModeNFTables {
 		c.NodePortAddresses = []string{"primary"} // its default
-	}
-	if c.Addresses, err = nodeAddresses(); err != nil {
-		return nil, "the node's own addresses: " + err.Error()
 	}
 	return c, ""
 }

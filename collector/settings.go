@@ -20,8 +20,9 @@ const (
 // configzKey is under which kube-proxy's /configz shows its configuration.
 const configzKey = "kubeproxy.config.k8s.io"
 
-// configzVersion is the version in which it shows it since Kubernetes 1.37;
-// before, it shows its internal form, with some settings in other places.
+// configzVersion is the version in which /configz shows the configuration since
+// Kubernetes 1.36. Older versions show the internal form, which keeps some
+// settings in other places.
 const configzVersion = "kubeproxy.config.k8s.io/v1alpha1"
 
 // settingsOf flattens a KubeProxyConfiguration in YAML or JSON; nil if it is none.
@@ -81,6 +82,15 @@ func parseConfigz(body []byte) (settings cause.Settings, versioned, ok bool) {
 	settings = settingsOfJSON(all[configzKey])
 	if settings == nil || settings["mode"] == "" && settings["hostnameoverride"] == "" && settings["bindaddress"] == "" {
 		return nil, false, false
+	}
+	// Kubernetes 1.31 to 1.35 show clusterCIDR as the list DetectLocal.ClusterCIDRs
+	// (pkg/proxy/apis/config/types.go).
+	if list, ok := settings["detectlocal.clustercidrs"]; ok && settings["clustercidr"] == "" {
+		var ranges []string
+		if json.Unmarshal([]byte(list), &ranges) != nil {
+			return nil, false, false
+		}
+		settings["clustercidr"] = strings.Join(ranges, ",")
 	}
 	return settings, settings["apiversion"] == configzVersion, true
 }

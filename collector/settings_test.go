@@ -3,12 +3,15 @@ package collector
 import (
 	"fmt"
 	"net/http"
+	"net/netip"
 	"os"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/kproxy-exporter/kproxy-exporter/collector/audit"
 	"github.com/kproxy-exporter/kproxy-exporter/collector/cause"
 	"github.com/kproxy-exporter/kproxy-exporter/prober"
 )
@@ -105,8 +108,58 @@ func TestRunningConfigs(t *testing.T) {
 	}
 }
 
+// TestConfigzForms reads the same configuration in each form in which kube-proxy
+// shows it: marshalled from the types of v1.30.14 and v1.33.13, and as v1.37.2
+// answered it. The pod ranges must reach the audit and the comparison with the
+// ConfigMap alike.
+func TestConfigzForms(t *testing.T) {
+	both := []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("fd00:10:244::/56")}
+	tests := map[string]struct {
+		versioned bool
+		ranges    []netip.Prefix
+	}{
+		"configz-1.30.json": {false, both},
+		"configz-1.33.json": {false, both},
+		"configz.json":      {true, both[:1]},
+	}
+	for file, want := range tests {
+		t.Run(file, func(t *testing.T) {
+			page, err := os.ReadFile("testdata/" + file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			settings, versioned, ok := parseConfigz(page)
+			if !ok || versioned != want.versioned {
+				t.Fatalf("parsed: %t, versioned: %t", ok, versioned)
+			}
+			running := cause.NewRunningSettings(settings, versioned)
+			if diff := cmp.Diff(want.ranges, running.ClusterCIDRs, cmpopts.EquateComparable(netip.Prefix{})); diff != "" {
+				t.Error("running settings:", diff)
+			}
+			c, lacks := newAuditConfig(audit.ModeNFTables, settings)
+			if lacks != "" {
+				t.Fatal("the audit lacks", lacks)
+			}
+			if diff := cmp.Diff(want.ranges, c.cidrs, cmpopts.EquateComparable(netip.Prefix{})); diff != "" {
+				t.Error("audit:", diff)
+			}
+			if c.detect != "ClusterCIDR" || c.MasqueradeAll {
+				t.Errorf("audit: detectLocalMode %s, masqueradeAll %t", c.detect, c.MasqueradeAll)
+			}
+			other := settingsOf([]byte("clusterCIDR: 10.1.0.0/16"))
+			if diff := cmp.Diff([]string{"clustercidr"}, other.Differs(running)); diff != "" {
+				t.Error("another clusterCIDR in the ConfigMap:", diff)
+			}
+		})
+	}
+	if _, lacks := newAuditConfig(audit.ModeNFTables, cause.Settings{"clustercidr": "10.244.0.0/16,x"}); lacks != "kube-proxy's clusterCIDR" {
+		t.Errorf("a clusterCIDR that is not one: lacks %q", lacks)
+	}
+}
+
 func FuzzConfigz(f *testing.F) {
 	f.Add([]byte(configz(f)))
+	f.Add([]byte(`{"kubeproxy.config.k8s.io":{"Mode":"x","DetectLocal":{"ClusterCIDRs":["10.244.0.0/16",1]}}}`))
 	f.Add([]byte(`{"kubeproxy.config.k8s.io":{"Mode":"x","a":{"a":{"a":{"a":{"a":{"a":{"a":{"a":{"a":1}}}}}}}}}}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		settings, _, ok := parseConfigz(body)

@@ -15,11 +15,11 @@ type Settings map[string]string
 // RunningSettings are those of a process.
 type RunningSettings struct {
 	Settings
-	// Versioned says that they are in the form in which a ConfigMap has them;
-	// before Kubernetes 1.37 they are in an internal one, which lacks some.
+	// Versioned reports whether they have the form of the ConfigMap. Before
+	// Kubernetes 1.36 /configz shows an internal form without some of them.
 	Versioned bool
-	// DetectLocal is detectLocalMode, and ClusterCIDRs what of clusterCIDR could
-	// be parsed.
+	// DetectLocal is detectLocalMode, and ClusterCIDRs are the ranges of
+	// clusterCIDR that could be parsed.
 	DetectLocal  string
 	ClusterCIDRs []netip.Prefix
 }
@@ -27,12 +27,25 @@ type RunningSettings struct {
 // NewRunningSettings reads what is needed often.
 func NewRunningSettings(s Settings, versioned bool) *RunningSettings {
 	out := &RunningSettings{Settings: s, Versioned: versioned, DetectLocal: s["detectlocalmode"]}
-	for _, text := range strings.Split(s["clustercidr"], ",") {
-		if p, err := netip.ParsePrefix(text); err == nil {
-			out.ClusterCIDRs = append(out.ClusterCIDRs, p.Masked())
-		}
-	}
+	out.ClusterCIDRs, _ = ParseCIDRs(s["clustercidr"])
 	return out
+}
+
+// ParseCIDRs parses ranges separated by commas, such as clusterCIDR. It returns
+// them without host bits, and the parts that are not ranges.
+func ParseCIDRs(text string) (ranges []netip.Prefix, bad []string) {
+	for _, part := range strings.Split(text, ",") {
+		if part = strings.TrimSpace(part); part == "" {
+			continue
+		}
+		p, err := netip.ParsePrefix(part)
+		if err != nil {
+			bad = append(bad, part)
+			continue
+		}
+		ranges = append(ranges, p.Masked())
+	}
+	return ranges, bad
 }
 
 // Running is what a kube-proxy process says that it runs with.
