@@ -62,7 +62,7 @@ func newApp(cfg *config) (*kingpin.Application, commands) {
 	once.Flag("node-role.namespace", "Where the node role runs: its pods are asked what only they can see, by the API server's proxy, which takes the right to get pods/proxy; empty to ask none.").
 		Default("kproxy-exporter-node").StringVar(&cfg.diagnose.nodeNamespace)
 	once.Flag("node-role.selector", "Label selector of the node role's pods.").Default("app.kubernetes.io/name=kproxy-exporter-node").StringVar(&cfg.diagnose.nodeSelector)
-	once.Flag("dump", "Read this directory, written by 'kubectl cluster-info dump --output-directory', instead of a cluster.").StringVar(&cfg.diagnose.dump)
+	once.Flag("dump", "Read this directory, written by 'kubectl cluster-info dump --output-directory=DIR', instead of a cluster.").StringVar(&cfg.diagnose.dump)
 	once.Flag("output", "table, for people, or json.").Short('o').Default("table").EnumVar(&cfg.diagnose.output, "table", "json")
 	return app, commands{cluster.FullCommand(), node.FullCommand(), once.FullCommand()}
 }

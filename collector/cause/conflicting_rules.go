@@ -10,7 +10,7 @@ var conflictingRules = Cause{
 	Meaning: "Two owners write Service rules on the node.",
 	Details: []Detail{
 		{"legacy_and_nft", "kube-proxy's rules are in both worlds of iptables: use one backend in host and image, flush the other (iptables-legacy -F, -t nat -F), or reboot."},
-		{"other_mode", "Rules of a mode that does not run are left: 'kube-proxy --cleanup' on the node, or reboot it."},
+		{"other_mode", "Restart the node's kube-proxy pod, which removes the rules of other modes at its start. If it runs in mode iptables or ipvs and the table stays: 'nft delete table ip kube-proxy' (and ip6). If it runs in mode nftables and chains stay: drain and reboot the node. Never run kube-proxy with its option cleanup there: it removes the live rules too."},
 		{"other_proxy", "Remove one of the two: delete the kube-proxy DaemonSet, or switch the other's replacement off."},
 	},
 	Eval: func(s *Snapshot) Verdict {

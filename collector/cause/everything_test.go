@@ -84,3 +84,44 @@ func TestOneCauseOneEverything(t *testing.T) {
 		}
 	}
 }
+
+// TestAdviceIsSafe checks what people are told to run: never the cleanup of a
+// node in service, and for missing rules the command that also helps where a
+// restart keeps damaged chains (nftables, kube-proxy 1.33 to 1.35).
+func TestAdviceIsSafe(t *testing.T) {
+	const deleteTable = "nft delete table ip kube-proxy"
+	rewritten := map[string]bool{"rules_stale/flushed": true, "rules_stale/drift": true, "vip_unreachable/dataplane": true}
+	for _, c := range All {
+		for _, d := range c.Details {
+			name := c.Name + "/" + d.Name
+			if strings.Contains(d.Action, "--cleanup") {
+				t.Errorf("%s: the advice removes the live rules: %s", name, d.Action)
+			}
+			if rewritten[name] && !strings.Contains(d.Action, deleteTable) {
+				t.Errorf("%s: the advice relies on a restart: %s", name, d.Action)
+			}
+		}
+	}
+	var pages []string
+	for _, pattern := range []string{"../../README.md", "../../docs/*.md", "../../docs/causes/*.md"} {
+		found, err := filepath.Glob(pattern)
+		if err != nil || len(found) == 0 {
+			t.Fatal(pattern, err)
+		}
+		pages = append(pages, found...)
+	}
+	for _, page := range pages {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, never := range []string{"--cleanup", "writes all rules"} {
+			if strings.Contains(string(text), never) {
+				t.Errorf("%s: contains %q", page, never)
+			}
+		}
+		if filepath.Base(page) == "rules_stale.md" && !strings.Contains(string(text), deleteTable) {
+			t.Errorf("%s: does not contain %q", page, deleteTable)
+		}
+	}
+}

@@ -6,7 +6,7 @@ var vipUnreachable = Cause{
 	Name:    "vip_unreachable",
 	Meaning: "A Service does not answer on the node although everything behind it does: the rules are broken, not the network and not the backend.",
 	Details: []Detail{
-		{"dataplane", "Restart the node's kube-proxy pod, which writes all rules anew; if that does not last, look for who else writes rules on the node (nft monitor, iptables-save)."},
+		{"dataplane", "Restart the node's kube-proxy pod. If that does not help in mode nftables, run 'nft delete table ip kube-proxy' (and ip6) on the node, then restart it again. If it does not last, find what else writes rules on the node (nft monitor, iptables-save)."},
 	},
 	Eval: func(*Snapshot) Verdict { return unknown(onlyTheNode) },
 	Node: func(s *Snapshot) Verdict {
