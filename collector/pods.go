@@ -65,11 +65,14 @@ func convertPod(object any) (podRow, bool) {
 			row.status.Hostname, row.status.HostnameFlag = flagValue(argv, "--hostname-override")
 			row.status.Hostname = strings.ToLower(strings.TrimSpace(row.status.Hostname)) // as kube-proxy does
 			row.status.ArgsKnown = len(argv) > 0
-			if path, found := flagValue(argv, "--config"); found {
+			path, configured := flagValue(argv, "--config")
+			if configured {
 				row.status.ConfigFrom = intern(configMapAt(p, &c, path))
 			}
-			row.status.MetricsFlag, _ = flagValue(argv, "--metrics-bind-address")
-			row.status.HealthzFlag, _ = flagValue(argv, "--healthz-bind-address")
+			shell := slices.ContainsFunc(argv, func(a string) bool { return strings.ContainsAny(a, " \n") })
+			if row.status.ArgsKnown && !configured && !shell {
+				row.status.Flags = &cause.BindFlags{Metrics: bindFlag(argv, "--metrics-bind-address"), Healthz: bindFlag(argv, "--healthz-bind-address")}
+			}
 		}
 	}
 	if init := unfinishedInit(p); init != nil {
@@ -123,6 +126,16 @@ func flagValue(argv []string, flag string) (value string, found bool) {
 		value = ""
 	}
 	return value, found
+}
+
+// bindFlag returns the value of a flag that is an address; cause.BindVariable if
+// a variable fills it in, and empty if there is no such flag.
+func bindFlag(argv []string, flag string) string {
+	value, found := flagValue(argv, flag)
+	if found && value == "" {
+		return cause.BindVariable
+	}
+	return intern(value)
 }
 
 // intendedNode is the node that the DaemonSet controller made the pod for: it

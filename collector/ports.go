@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/kproxy-exporter/kproxy-exporter/collector/cause"
@@ -25,32 +26,59 @@ const (
 	healthzPort = 10256
 )
 
-// portsInUse are the ports of the configuration that was read.
-func (c *Cluster) portsInUse() (metrics, healthz uint16) {
-	config, _ := c.config(true)
-	return portOf(config.MetricsBind, metricsPort), portOf(config.HealthzBind, healthzPort)
+// bind is where kube-proxy listens, as far as its configuration shows.
+type bind struct {
+	port  uint16
+	reach cause.Reach
 }
 
-// portOf is the port of an address to bind to, as written.
-func portOf(bind string, otherwise uint16) uint16 {
-	_, text, err := net.SplitHostPort(bind)
+// The default of kube-proxy's metricsBindAddress is the loopback address, and
+// of healthzBindAddress all addresses (pkg/proxy/apis/config/v1alpha1/defaults.go).
+var (
+	metricsDefault = bind{metricsPort, cause.ReachLoopback}
+	healthzDefault = bind{healthzPort, cause.ReachAll}
+)
+
+// bindOf parses an address to bind to, with or without a port, as kube-proxy
+// does. What cannot be parsed keeps the default port, and its reach is unknown.
+func bindOf(written string, otherwise bind) bind {
+	if written == "" {
+		return otherwise
+	}
+	out := bind{otherwise.port, cause.ReachUnknown}
+	host, text, err := net.SplitHostPort(written)
 	if err != nil {
-		return otherwise
+		host = strings.Trim(written, "[]") // kube-proxy appends the default port
+	} else if n, err := strconv.ParseUint(text, 10, 16); err == nil && n != 0 {
+		out.port = uint16(n)
+	} else {
+		return out
 	}
-	n, err := strconv.ParseUint(text, 10, 16)
-	if err != nil || n == 0 {
-		return otherwise
+	switch a, err := netip.ParseAddr(host); {
+	case host == "" || err == nil && a.IsUnspecified():
+		out.reach = cause.ReachAll
+	case err == nil && a.Unmap().IsLoopback():
+		out.reach = cause.ReachLoopback
 	}
-	return uint16(n)
+	return out
 }
 
-// proxyPorts are the ports of the kube-proxy of one node: those of its flags,
-// which count only without a configuration file, else those of the ConfigMap.
-func proxyPorts(p *cause.Pod, metrics, healthz uint16) (uint16, uint16) {
-	if p.ConfigFrom != "" {
-		return metrics, healthz
+// bindsOf returns where a pod's kube-proxy listens: by its flags, which count
+// only without a configuration file, else by the ConfigMap if the file is in it.
+// p is nil for a node without a pod.
+func bindsOf(p *cause.Pod, config *cause.Config) (metrics, healthz bind) {
+	if p != nil && p.Flags != nil {
+		return bindOf(p.Flags.Metrics, metricsDefault), bindOf(p.Flags.Healthz, healthzDefault)
 	}
-	return portOf(p.MetricsFlag, metrics), portOf(p.HealthzFlag, healthz)
+	if config != nil && !config.Missing && config.Error == "" {
+		metrics, healthz = bindOf(config.MetricsBind, metricsDefault), bindOf(config.HealthzBind, healthzDefault)
+	} else {
+		metrics, healthz, config = metricsDefault, healthzDefault, nil
+	}
+	if p == nil || config == nil || p.ConfigFrom != config.Name {
+		metrics.reach, healthz.reach = cause.ReachUnknown, cause.ReachUnknown
+	}
+	return metrics, healthz
 }
 
 // portTargets are the ports of every node on which a kube-proxy pod runs.
@@ -63,18 +91,18 @@ func (c *Cluster) portTargets() []prober.PortTarget {
 			}
 		})
 	}
-	metricsOfAll, healthzOfAll := c.portsInUse()
+	config, _ := c.config(true)
 	var out []prober.PortTarget
 	c.nodes.each(func(n *nodeRow) {
 		p := runs[n.name]
 		if p == nil || len(n.status.Addresses) == 0 {
 			return
 		}
-		metrics, healthz := proxyPorts(&p.status, metricsOfAll, healthzOfAll)
+		metrics, healthz := bindsOf(&p.status, config)
 		ip := n.status.Addresses[0]
 		out = append(out,
-			prober.PortTarget{Node: n.name, Address: netip.AddrPortFrom(ip, metrics), Path: "/healthz", Life: p.running, Pages: []string{modePage, configzPage}},
-			prober.PortTarget{Node: n.name, Address: netip.AddrPortFrom(ip, healthz), Path: "/healthz", After: "/livez"})
+			prober.PortTarget{Node: n.name, Address: netip.AddrPortFrom(ip, metrics.port), Path: "/healthz", Life: p.running, Pages: []string{modePage, configzPage}},
+			prober.PortTarget{Node: n.name, Address: netip.AddrPortFrom(ip, healthz.port), Path: "/healthz", After: "/livez"})
 	})
 	return out
 }
@@ -90,23 +118,20 @@ func (c *Cluster) portsOf() func(*cause.Pod, string) *cause.Ports {
 	if !c.ports.Reaches() {
 		return portsUnasked()
 	}
-	metricsOfAll, healthzOfAll := c.portsInUse()
+	config, _ := c.config(true)
 	return func(p *cause.Pod, node string) *cause.Ports {
-		metrics, healthz := metricsOfAll, healthzOfAll
-		if p != nil {
-			metrics, healthz = proxyPorts(p, metrics, healthz)
-		}
+		metrics, healthz := bindsOf(p, config)
 		return &cause.Ports{Metrics: c.port(node, metrics), Healthz: c.port(node, healthz)}
 	}
 }
 
-func (c *Cluster) port(node string, number uint16) cause.Port {
-	r, ok := c.ports.Result(node, number)
+func (c *Cluster) port(node string, at bind) cause.Port {
+	r, ok := c.ports.Result(node, at.port)
 	if !ok {
-		return cause.Port{Number: number}
+		return cause.Port{Number: at.port, Reach: at.reach}
 	}
 	return cause.Port{
-		Number: number, Outcome: string(r.Outcome), Status: r.Status, Livez: r.AfterStatus, Error: r.Error,
+		Number: at.port, Reach: at.reach, Outcome: string(r.Outcome), Status: r.Status, Livez: r.AfterStatus, Error: r.Error,
 		Since: r.Since, At: r.At, Times: r.Times,
 	}
 }

@@ -22,6 +22,7 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 	k8stesting "k8s.io/client-go/testing"
 
+	"github.com/kproxy-exporter/kproxy-exporter/collector/cause"
 	"github.com/kproxy-exporter/kproxy-exporter/collector/kubeapi"
 )
 
@@ -344,24 +345,55 @@ func TestConfigFrom(t *testing.T) {
 	}
 }
 
-func TestProxyPorts(t *testing.T) {
-	row, _ := convertPod(pod("n1", func(p *corev1.Pod) {
-		p.Spec.Containers[0].Command = []string{"kube-proxy", "--metrics-bind-address=0.0.0.0:10349", "--hostname-override=N1 "}
-	}))
-	if m, h := proxyPorts(&row.status, 1, 2); m != 10349 || h != 2 {
-		t.Errorf("by flags: %d %d", m, h)
+// TestBinds reads from where the ports can be reached: from the flags where they
+// count, and from the ConfigMap where the pod reads it.
+func TestBinds(t *testing.T) {
+	config := func(metrics, healthz string) *cause.Config {
+		return &cause.Config{Name: "kube-system/kube-proxy", MetricsBind: metrics, HealthzBind: healthz}
 	}
+	const all, node, unknown = cause.ReachAll, cause.ReachLoopback, cause.ReachUnknown
+	kubeadm := func(p *corev1.Pod) {
+		p.Spec.Containers[0].Command = []string{"/usr/local/bin/kube-proxy", "--config=/var/lib/kube-proxy/config.conf"}
+		p.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: "kube-proxy", MountPath: "/var/lib/kube-proxy"}}
+		p.Spec.Volumes = []corev1.Volume{{Name: "kube-proxy", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: "kube-proxy"}}}}}
+	}
+	argv := func(argv ...string) func(*corev1.Pod) {
+		return func(p *corev1.Pod) { p.Spec.Containers[0].Command = argv }
+	}
+	tests := map[string]struct {
+		pod              func(*corev1.Pod)
+		config           *cause.Config
+		metrics, healthz bind
+	}{
+		"kubeadm's defaults":              {kubeadm, config("", ""), bind{10249, node}, bind{10256, all}},
+		"kubeadm, metrics for monitoring": {kubeadm, config("0.0.0.0:10249", "0.0.0.0:10256"), bind{10249, all}, bind{10256, all}},
+		"hardened":                        {kubeadm, config("127.0.0.1:10249", "127.0.0.1:10256"), bind{10249, node}, bind{10256, node}},
+		"hardened, IPv6":                  {kubeadm, config("[::1]:10349", "::1"), bind{10349, node}, bind{10256, node}},
+		"the ConfigMap cannot be parsed":  {kubeadm, &cause.Config{Name: "kube-system/kube-proxy", Error: "x"}, bind{10249, unknown}, bind{10256, unknown}},
+		"the ConfigMap was not read":      {kubeadm, nil, bind{10249, unknown}, bind{10256, unknown}},
+		"another ConfigMap":               {argv("kube-proxy", "--config=/etc/kube-proxy.conf"), config("", ""), bind{10249, unknown}, bind{10256, unknown}},
+		// k3s and RKE2: k3s-io/k3s pkg/daemons/agent/agent_linux.go kubeProxyArgs.
+		"RKE2":                {argv("kube-proxy", "--cluster-cidr=10.42.0.0/16", "--conntrack-max-per-core=0", "--healthz-bind-address=127.0.0.1", "--kubeconfig=/var/lib/rancher/rke2/agent/kubeproxy.kubeconfig", "--proxy-mode=iptables"), nil, bind{10249, node}, bind{10256, node}},
+		"AKS":                 {argv("kube-proxy", "--metrics-bind-address=0.0.0.0:10249", "--v=3"), nil, bind{10249, all}, bind{10256, all}},
+		"flags, two words":    {argv("kube-proxy", "--metrics-bind-address", ":10349"), config("", "127.0.0.1"), bind{10349, all}, bind{10256, all}},
+		"one address":         {argv("kube-proxy", "--metrics-bind-address=192.0.2.1:10249"), nil, bind{10249, unknown}, bind{10256, all}},
+		"a variable":          {argv("kube-proxy", "--metrics-bind-address=$(HOST_IP):10249"), nil, bind{10249, unknown}, bind{10256, all}},
+		"a shell":             {argv("/bin/sh", "-c", "exec kube-proxy --v=2 1>>/var/log/kube-proxy.log 2>&1"), nil, bind{10249, unknown}, bind{10256, unknown}},
+		"the image's command": {argv(), nil, bind{10249, unknown}, bind{10256, unknown}},
+		"bad addresses":       {argv("kube-proxy", "--metrics-bind-address=x:y", "--healthz-bind-address=127.0.0.1:70000"), nil, bind{10249, unknown}, bind{10256, unknown}},
+	}
+	for name, tc := range tests {
+		row, ok := convertPod(pod("n1", tc.pod))
+		if !ok {
+			t.Fatal(name)
+		}
+		if m, h := bindsOf(&row.status, tc.config); m != tc.metrics || h != tc.healthz {
+			t.Errorf("%s: metrics %v, healthz %v; want %v, %v", name, m, h, tc.metrics, tc.healthz)
+		}
+	}
+	row, _ := convertPod(pod("n1", argv("kube-proxy", "--hostname-override=N1 ")))
 	if row.status.Hostname != "n1" {
 		t.Errorf("kube-proxy makes %q of it", row.status.Hostname)
-	}
-	row.status.ConfigFrom = "kube-system/kube-proxy"
-	if m, h := proxyPorts(&row.status, 1, 2); m != 1 || h != 2 {
-		t.Errorf("by its configuration: %d %d", m, h)
-	}
-	for bind, want := range map[string]uint16{"": 7, "0.0.0.0:1": 1, ":2": 2, "[::]:3": 3, "0.0.0.0": 7, "x:0": 7, "x:70000": 7, "x:y": 7} {
-		if got := portOf(bind, 7); got != want {
-			t.Errorf("%q: %d, want %d", bind, got, want)
-		}
 	}
 }
 

@@ -116,11 +116,15 @@ func healthy(s *Snapshot) State {
 	}
 	verdict := Inactive
 	for _, p := range s.Pods.List {
+		deaf := s.Ports.deaf(&p)
 		switch {
-		case s.Ports.deaf(p.Container):
+		case deaf == Active:
 		case p.Deleting:
 		case p.Ready != nil && p.Ready.Status == "True":
-			return Active
+			if deaf == Inactive {
+				return Active
+			}
+			verdict = Unknown
 		case p.Ready == nil && (p.Phase == "Running" || p.Phase == ""):
 			verdict = Unknown // nobody says
 		}

@@ -31,18 +31,22 @@ var metricsUnreachable = Cause{
 		m, h := s.Ports.Metrics, s.Ports.Healthz
 		evidence := func() []string {
 			out := []string{m.String(), h.String()}
-			if s.Config != nil && !s.Config.Missing {
+			switch p := s.runningPod(); {
+			case p.Flags != nil:
+				out = append(out, fmt.Sprintf("--metrics-bind-address of pod %s is %q", p.Name, p.Flags.Metrics))
+			case s.Config != nil && !s.Config.Missing:
 				out = append(out, fmt.Sprintf("metricsBindAddress in %s is %q", s.Config.Name, s.Config.MetricsBind))
 			}
 			return out
 		}
 		switch {
-		case m.says(PortRefused, c.Started) && h.Outcome == PortAnswered:
+		case m.Reach == ReachLoopback && m.says(PortTimeout, c.Started):
+			return active(m.Since, Finding{"localhost_bind", evidence()})
+		case m.says(PortRefused, c.Started) && (h.Outcome == PortAnswered || m.Reach == ReachLoopback && s.Ports.deaf(s.runningPod()) != Active):
 			v := active(m.Since, Finding{"localhost_bind", evidence()})
 			v.Because = "port_conflict" // if its log says that somebody else was there
 			return v
-		case m.says(PortTimeout, c.Started) && h.Outcome == PortAnswered,
-			m.says(PortTimeout, c.Started) && h.says(PortTimeout, c.Started):
+		case m.says(PortTimeout, c.Started) && (h.Outcome == PortAnswered || h.says(PortTimeout, c.Started) || h.Reach == ReachLoopback):
 			return active(m.Since, Finding{"firewall", evidence()})
 		}
 		return inactive()

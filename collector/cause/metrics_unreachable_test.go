@@ -63,6 +63,52 @@ func TestDeafPorts(t *testing.T) {
 	}
 }
 
+// TestReach judges closed ports by what their configuration lets be reached: a
+// port that is bound to the loopback address proves nothing from outside.
+func TestReach(t *testing.T) {
+	refused := func(number uint16, reach Reach) Port {
+		p := noAnswer(number, PortRefused)
+		p.Reach = reach
+		return p
+	}
+	silent := noAnswer(10256, PortSilent)
+	log := func(class string) *Log { return &Log{Class: class, At: now} }
+	tests := map[string]struct {
+		metrics, healthz Port
+		log              *Log
+		healthy          State
+		primary          string
+		unwell           bool
+	}{
+		"both on loopback (RKE2)":                   {refused(10249, ReachLoopback), refused(10256, ReachLoopback), nil, Active, "metrics_unreachable", false},
+		"kubeadm's defaults, healthz answers":       {refused(10249, ReachLoopback), answers(10256, 200, 0), nil, Active, "metrics_unreachable", false},
+		"kubeadm's defaults, healthz closed":        {refused(10249, ReachLoopback), refused(10256, ReachAll), nil, Unknown, "metrics_unreachable", true},
+		"the same, and the log shows no conflict":   {refused(10249, ReachLoopback), refused(10256, ReachAll), log(""), Inactive, "unexplained", true},
+		"the same, and another program has healthz": {refused(10249, ReachLoopback), refused(10256, ReachAll), log("port_conflict/healthz"), Unknown, "port_conflict", true},
+		"kubeadm's defaults, healthz silent":        {refused(10249, ReachLoopback), silent, nil, Inactive, "unexplained", true},
+		"metrics closed, healthz on loopback":       {refused(10249, ReachAll), refused(10256, ReachLoopback), nil, Unknown, "", true},
+		"both unknown":                              {refused(10249, ReachUnknown), refused(10256, ReachUnknown), nil, Unknown, "", false},
+		"metrics answer, healthz on loopback":       {answers(10249, 200, 0), refused(10256, ReachLoopback), nil, Active, "", false},
+		"metrics filtered, healthz on loopback":     {noAnswer(10249, PortTimeout), refused(10256, ReachLoopback), nil, Active, "metrics_unreachable", false},
+		"both closed":                               {refused(10249, ReachAll), refused(10256, ReachAll), nil, Inactive, "unexplained", true},
+	}
+	for name, tc := range tests {
+		s := healthySnapshot()
+		s.Ports.Metrics, s.Ports.Healthz, s.Pods.List[0].Current = tc.metrics, tc.healthz, tc.log
+		j := Judge(s)
+		primary := ""
+		if j.Primary >= 0 {
+			primary = All[j.Primary].Name
+		}
+		if j.Healthy != tc.healthy || primary != tc.primary {
+			t.Errorf("%s: healthy is %v, primary %q; want %v, %q", name, j.Healthy, primary, tc.healthy, tc.primary)
+		}
+		if got := Unwell(now, &s.Pods.List[0], s.Ports); got != tc.unwell {
+			t.Errorf("%s: its log is needed: %t, want %t", name, got, tc.unwell)
+		}
+	}
+}
+
 // 503 at /healthz alone is a node that is drained, or a name that is wrong.
 func TestNotEligible(t *testing.T) {
 	for _, tc := range []struct {

@@ -2,6 +2,7 @@ package cause
 
 import (
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -14,6 +15,8 @@ type Ports struct {
 // Port is the newest attempt at a port, and how long it has been so.
 type Port struct {
 	Number uint16
+	// Reach is from where the configuration lets the port be reached.
+	Reach Reach
 	// Outcome is empty until the first attempt has ended; else answered,
 	// refused, timeout (no word at all), silent (connected, no answer) or failed.
 	Outcome string
@@ -26,6 +29,16 @@ type Port struct {
 	Since, At time.Time
 	Times     int
 }
+
+// Reach is from where a port can be reached, by the address to which kube-proxy's
+// flags or ConfigMap bind it.
+type Reach string
+
+const (
+	ReachAll      Reach = ""         // from everywhere
+	ReachLoopback Reach = "loopback" // from the node alone
+	ReachUnknown  Reach = "unknown"
+)
 
 // Outcomes of an attempt at a port.
 const (
@@ -60,27 +73,47 @@ func (p Port) String() string {
 	return fmt.Sprintf("port %d: %s %d times in a row, last %s: %s", p.Number, p.Outcome, p.Times, stamp(p.At), quote(p.Error))
 }
 
-// deaf is whether a container that runs has its ports closed, or lets nobody
-// have an answer: kube-proxy opens them once it has heard from the API server.
-func (p *Ports) deaf(c *Container) bool {
-	if p == nil || c == nil || !c.Running() {
-		return false
-	}
-	m, h := p.Metrics, p.Healthz
-	return m.says(PortRefused, c.Started) && h.says(PortRefused, c.Started) ||
-		m.says(PortSilent, c.Started) && h.says(PortSilent, c.Started)
+// closed reports whether the port refused connections although its
+// configuration lets it be reached from outside.
+func (p Port) closed(started time.Time) bool {
+	return p.Reach == ReachAll && p.says(PortRefused, started)
 }
 
-// Unwell is whether a pod's running container needs its log read.
+// deaf reports whether a running container serves neither of its ports.
+// kube-proxy opens both once the API server has answered it. A port that is bound
+// to the loopback address, or may be, refuses everyone outside and proves
+// nothing: the answer is Unknown if the other port does not decide.
+func (p *Ports) deaf(pod *Pod) State {
+	c := pod.Container
+	if p == nil || c == nil || !c.Running() {
+		return Inactive
+	}
+	m, h := p.Metrics, p.Healthz
+	switch {
+	case h.says(PortSilent, c.Started) && (m.says(PortSilent, c.Started) || m.Reach == ReachLoopback):
+		return Active
+	case m.Outcome == PortAnswered || h.Outcome == PortAnswered || h.Reach == ReachLoopback && m.Reach == ReachLoopback:
+		return Inactive
+	case m.closed(c.Started) && h.closed(c.Started):
+		return Active
+	case h.closed(c.Started) && m.Reach == ReachLoopback && pod.Current != nil && !strings.HasPrefix(pod.Current.Class, "port_conflict/"):
+		return Active // another program does not have the port: the log would show it
+	case m.Reach != ReachLoopback && m.says(PortRefused, c.Started), h.Reach != ReachLoopback && h.says(PortRefused, c.Started):
+		return Unknown
+	}
+	return Inactive
+}
+
+// Unwell reports whether the log of a pod's running container is needed.
 func Unwell(now time.Time, p *Pod, ports *Ports) bool {
 	c := p.Container
 	if p.Deleting || c == nil || !c.Running() || now.Sub(c.Started) < startup {
 		return false
 	}
-	if p.Ready != nil && p.Ready.Status != "True" && now.Sub(p.Ready.Since) >= startup || ports.deaf(c) {
+	if p.Ready != nil && p.Ready.Status != "True" && now.Sub(p.Ready.Since) >= startup || ports.deaf(p) == Active {
 		return true
 	}
-	return ports != nil && (ports.Metrics.says(PortRefused, c.Started) || ports.Healthz.says(PortRefused, c.Started) ||
+	return ports != nil && (ports.Metrics.closed(c.Started) || ports.Healthz.closed(c.Started) ||
 		ports.Healthz.says(PortAnswered, c.Started) && ports.Healthz.Status == statusUnavailable)
 }
 

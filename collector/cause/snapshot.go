@@ -212,10 +212,19 @@ type Pod struct {
 	ConfigFrom string
 	// ArgsKnown says that its command line is known.
 	ArgsKnown bool
-	// MetricsFlag and HealthzFlag are the literal values of --metrics-bind-address
-	// and --healthz-bind-address; empty if there are none.
-	MetricsFlag, HealthzFlag string
+	// Flags are the addresses to bind to, if the flags decide: the command line is
+	// known, a shell does not parse it, and it has no --config. Else nil.
+	Flags *BindFlags
 }
+
+// BindFlags are the values of --metrics-bind-address and --healthz-bind-address,
+// empty if the command line has no such flag.
+type BindFlags struct {
+	Metrics, Healthz string
+}
+
+// BindVariable stands for a bind address that a variable fills in.
+const BindVariable = "$"
 
 // Evicted is whether the kubelet evicted the pod.
 func (p *Pod) Evicted() bool { return p.Phase == "Failed" && p.Reason == "Evicted" }

@@ -42,7 +42,7 @@ var unexplained = Cause{
 			if p.Ready != nil {
 				since = p.Ready.Since
 			}
-			if s.Ports.deaf(p.Container) {
+			if s.Ports.deaf(p) == Active {
 				since = s.Ports.Healthz.Since
 			}
 			if p.Deleting || since.IsZero() || s.Now.Sub(since) < unexplainedAfter {
