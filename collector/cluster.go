@@ -10,7 +10,9 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-kit/log"
@@ -66,6 +68,13 @@ type Cluster struct {
 	runs      *runningConfigs
 	presence  *presence
 	history   *history
+	// notFound reports whether the newest judgement found no kube-proxy, see cause.Snapshot.
+	notFound atomic.Bool
+}
+
+// lookedFor describes where kube-proxy is looked for.
+func lookedFor(namespace string, selectors []string) string {
+	return fmt.Sprintf("namespace %s with the labels %s", namespace, strings.Join(selectors, " or "))
 }
 
 // selectors are label selectors, any of which matches a kube-proxy pod.
@@ -94,6 +103,7 @@ func NewCluster(cfg Config) (*Cluster, error) {
 	}
 	c := &Cluster{sources: sources{api: cfg.API, logger: cfg.Logger, klog: cfg.Klog}, cfg: cfg, selectors: parsed, runs: newRunningConfigs(), presence: newPresence(), history: newHistory(cfg.Logger)}
 	c.goneSince, c.wantedSince, c.lastEviction = c.presence.goneSince, c.presence.wantedSince, c.presence.lastEviction
+	c.everSeen, c.lookedFor = c.presence.everSeen, lookedFor(cfg.Namespace, cfg.Selectors)
 	c.logs = newLogReader(cfg.API, cfg.Logger)
 	c.view.logs = c.logs.log
 	c.running = c.runs.of

@@ -3,7 +3,10 @@ package collector
 import (
 	"io"
 	"slices"
+	"strings"
 	"time"
+
+	"github.com/go-kit/log/level"
 
 	"github.com/kproxy-exporter/kproxy-exporter/collector/cause"
 )
@@ -23,7 +26,7 @@ var (
 		"Since when a cause has been active, in seconds since the epoch.",
 		[]string{"cause", "node"}}
 	expectedFamily = family{"kproxy_expected",
-		"1 if kube-proxy should run on the node, 0 if it is absent by design; the reason says why.",
+		"1 if kube-proxy should run on the node, 0 if it is absent by design; the reason says why. No sample if neither kube-proxy nor a program that replaces it was found.",
 		[]string{"node", "reason"}}
 	healthyFamily = family{"kproxy_healthy",
 		"1 if kube-proxy does its job on the node as far as the API shows, 0 if not. No sample while unknown.",
@@ -62,11 +65,20 @@ func (c *Cluster) WriteMetrics(w io.Writer) error {
 func (c *Cluster) judge(now time.Time) []verdict {
 	var verdicts []verdict
 	var j cause.Judgement
+	notFound := false
 	for s := range c.snapshots(now) {
+		notFound = notFound || s.NotFound != ""
 		j.Judge(s)
 		verdicts = append(verdicts, newVerdict(s, &j, c.history))
 	}
 	c.history.judged(now, verdicts)
+	if c.notFound.Swap(notFound) != notFound {
+		if notFound {
+			level.Warn(c.cfg.Logger).Log("msg", "kube-proxy not found", "namespace", c.cfg.Namespace, "selectors", strings.Join(c.cfg.Selectors, " or "))
+		} else {
+			level.Info(c.cfg.Logger).Log("msg", "kube-proxy found", "namespace", c.cfg.Namespace)
+		}
+	}
 	return verdicts
 }
 

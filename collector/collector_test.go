@@ -76,6 +76,7 @@ func pod(onNode string, change ...func(*corev1.Pod)) *corev1.Pod {
 
 func daemonSet(name, label string, change ...func(*appsv1.DaemonSet)) *appsv1.DaemonSet {
 	d := &appsv1.DaemonSet{
+		Status:     appsv1.DaemonSetStatus{DesiredNumberScheduled: 1, UpdatedNumberScheduled: 1},
 		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "kube-system", CreationTimestamp: old},
 		Spec: appsv1.DaemonSetSpec{Template: corev1.PodTemplateSpec{
 			ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"k8s-app": label}},
@@ -309,6 +310,11 @@ func TestExpected(t *testing.T) {
 			d.Spec.Template.Spec.Containers = []corev1.Container{{Env: []corev1.EnvVar{{Name: "FELIX_BPFENABLED", Value: ebpf}}}}
 		})
 	}
+	in := func(namespace string) func(*appsv1.DaemonSet) {
+		return func(d *appsv1.DaemonSet) { d.Namespace = namespace }
+	}
+	tenants := daemonSet("cilium", "cilium", in("tenant"))
+	unscheduled := daemonSet("cilium", "cilium", func(d *appsv1.DaemonSet) { d.Status.DesiredNumberScheduled = 0 })
 	fargate := node("n1", func(n *corev1.Node) { n.Labels["eks.amazonaws.com/compute-type"] = "fargate" })
 	k3s := node("n1", func(n *corev1.Node) { n.Status.NodeInfo.KubeletVersion = "v1.37.2+k3s1" })
 	mirror := pod("n2", func(p *corev1.Pod) { p.Annotations = map[string]string{mirrorAnnotation: "x"} })
@@ -324,14 +330,19 @@ func TestExpected(t *testing.T) {
 		reason  string
 	}{
 		{"a DaemonSet", []runtime.Object{node("n1"), daemonSet("kube-proxy", "kube-proxy")}, true, "daemonset"},
-		{"nothing at all", []runtime.Object{node("n1")}, true, "default"},
+		{"nothing but its ConfigMap", []runtime.Object{node("n1"), configMap("kube-proxy", nil)}, true, "default"},
+		{"Cilium that does not replace it", []runtime.Object{node("n1"), replaced, configMap("kube-proxy", nil), configMap(ciliumConfig, map[string]string{"kube-proxy-replacement": "false"})}, true, "default"},
+		{"Cilium that does, by its ConfigMap too", []runtime.Object{node("n1"), replaced, configMap("kube-proxy", nil), configMap(ciliumConfig, map[string]string{"kube-proxy-replacement": "true"})}, false, "cilium"},
+		{"Cilium that runs nowhere", []runtime.Object{node("n1"), unscheduled, configMap("kube-proxy", nil)}, true, "default"},
+		{"a tenant's DaemonSet of that name", []runtime.Object{node("n1"), tenants, configMap("kube-proxy", nil)}, true, "default"},
+		{"OVN-Kubernetes", []runtime.Object{node("n1"), daemonSet("ovnkube-node", "ovn", in("openshift-ovn-kubernetes"))}, false, "ovn_kubernetes"},
 		{"Cilium alone", []runtime.Object{node("n1"), replaced}, false, "cilium"},
 		{"Cilium beside kube-proxy", []runtime.Object{node("n1"), replaced, daemonSet("kube-proxy", "kube-proxy")}, true, "daemonset"},
 		{"Cilium beside a kube-proxy that is switched off", []runtime.Object{node("n1"), replaced, nowhere("off")}, false, "cilium"},
 		{"kube-proxy switched off for Calico", []runtime.Object{node("n1"), nowhere("non-calico")}, false, "excluded"},
 		{"kube-proxy that selects nobody", []runtime.Object{node("n1"), nowhere("off")}, true, "daemonset"},
 		{"Calico eBPF", []runtime.Object{node("n1"), calico("true")}, false, "calico_ebpf"},
-		{"Calico with iptables", []runtime.Object{node("n1"), calico("false")}, true, "default"},
+		{"Calico with iptables", []runtime.Object{node("n1"), calico("false"), configMap("kube-proxy", nil)}, true, "default"},
 		{"Antrea", []runtime.Object{node("n1"), daemonSet("antrea-agent", "antrea")}, false, "antrea"},
 		{"k3s", []runtime.Object{k3s}, false, "embedded"},
 		{"Fargate", []runtime.Object{fargate, daemonSet("kube-proxy", "kube-proxy")}, false, "virtual_node"},
@@ -349,6 +360,58 @@ func TestExpected(t *testing.T) {
 			})
 		})
 	}
+}
+
+func configMap(name string, data map[string]string) *corev1.ConfigMap {
+	return &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "kube-system"}, Data: data}
+}
+
+// TestNothingFound is for clusters whose kube-proxy runs in a way that is not
+// known here, or not at all: unknown, with where it was looked for, until
+// kube-proxy was seen.
+func TestNothingFound(t *testing.T) {
+	watching(t, []runtime.Object{node("n1"), daemonSet("kube-router", "kube-router")}, func(c *Cluster, client *fake.Clientset) {
+		var said bytes.Buffer
+		c.cfg.Logger = log.NewLogfmtLogger(&said)
+		for range 2 {
+			time.Sleep(10 * time.Second)
+			synctest.Wait()
+			r := reportOf(t, c, "n1")
+			if r.Expected != nil || r.Healthy != nil || r.Primary != nil || r.State() != StateUnknown || !slices.Contains(r.Unknown, "missing_on_node") {
+				t.Errorf("nothing was found: %+v", r)
+			}
+			if want := "namespace kube-system with the labels k8s-app=kube-proxy"; r.NotFound != want {
+				t.Errorf("it was looked for in %q, want %q", r.NotFound, want)
+			}
+			var metrics bytes.Buffer
+			if err := c.WriteMetrics(&metrics); err != nil {
+				t.Fatal(err)
+			}
+			if strings.Contains(metrics.String(), "kproxy_expected{") {
+				t.Error("kproxy_expected has a sample")
+			}
+		}
+		if want := `level=warn msg="kube-proxy not found" namespace=kube-system selectors="k8s-app=kube-proxy"`; strings.Count(said.String(), want) != 1 {
+			t.Errorf("the log has %s", said.String())
+		}
+		ctx := t.Context()
+		daemonSets := client.AppsV1().DaemonSets("kube-system")
+		if _, err := daemonSets.Create(ctx, daemonSet("kube-proxy", "kube-proxy"), metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if r := reportOf(t, c, "n1"); r.Expected == nil || !*r.Expected || r.Reason != "daemonset" || r.NotFound != "" {
+			t.Errorf("a DaemonSet: %+v", r)
+		}
+		if err := daemonSets.Delete(ctx, "kube-proxy", metav1.DeleteOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(35 * time.Second)
+		synctest.Wait()
+		if r := reportOf(t, c, "n1"); r.Primary == nil || r.Primary.Detail != "not_installed" || r.Reason != "default" {
+			t.Errorf("it was seen, and is gone: %+v", r)
+		}
+	})
 }
 
 func TestGoneNodeIsForgotten(t *testing.T) {

@@ -24,6 +24,8 @@ type configRow struct {
 	// replaces is the reason that a replacement gives; empty for kube-proxy's own.
 	replaces string
 	cilium   bool
+	// keeps reports that Cilium leaves Services to kube-proxy.
+	keeps bool
 }
 
 func convertConfigMap(object any) (configRow, bool) {
@@ -36,6 +38,8 @@ func convertConfigMap(object any) (configRow, bool) {
 		switch m.Data["kube-proxy-replacement"] {
 		case "true", "strict":
 			row.replaces = cause.ReasonCilium
+		case "false", "disabled", "partial", "probe":
+			row.keeps = true // the last three before Cilium 1.15
 		}
 		return row, true
 	}

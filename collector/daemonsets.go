@@ -16,14 +16,19 @@ import (
 	"github.com/kproxy-exporter/kproxy-exporter/collector/cause"
 )
 
-// replacements maps the DaemonSets of proxies that take kube-proxy's place to
-// the reason that is reported.
+// replacements maps the DaemonSets of programs that replace kube-proxy to the
+// reason that is reported.
 var replacements = map[string]string{
 	"cilium":       cause.ReasonCilium,
 	"anetd":        cause.ReasonGKE,
 	"ovnkube-node": cause.ReasonOVN,
 	"antrea-agent": cause.ReasonAntrea,
 }
+
+// replacementNamespaces are those into which these programs are installed, besides
+// kube-proxy's own: by their documents, charts and operators. A DaemonSet of the
+// same name elsewhere is a tenant's.
+var replacementNamespaces = []string{"kube-system", "cilium", "cilium-system", "calico-system", "openshift-ovn-kubernetes", "ovn-kubernetes"}
 
 // daemonSetRow is what is kept of a DaemonSet: kube-proxy's own, or one that
 // takes its place.
@@ -48,13 +53,15 @@ func convertDaemonSet(namespace string, matches func(podLabels map[string]string
 			return daemonSetRow{}, false
 		}
 		row := daemonSetRow{namespace: d.Namespace, name: d.Name, created: d.CreationTimestamp.Time}
-		if d.Name == "calico-node" && hasEnv(d, "FELIX_BPFENABLED", "true") {
-			row.replaces = cause.ReasonCalico
-			return row, true
-		}
-		if reason, ok := replacements[d.Name]; ok {
-			row.replaces = reason
-			return row, true
+		if d.Namespace == namespace || slices.Contains(replacementNamespaces, d.Namespace) {
+			reason := replacements[d.Name]
+			if d.Name == "calico-node" && hasEnv(d, "FELIX_BPFENABLED", "true") {
+				reason = cause.ReasonCalico
+			}
+			if reason != "" {
+				row.replaces = reason
+				return row, d.Status.DesiredNumberScheduled > 0
+			}
 		}
 		if d.Namespace != namespace || !matches(d.Spec.Template.Labels) {
 			return daemonSetRow{}, false

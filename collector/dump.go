@@ -72,6 +72,8 @@ func OpenDump(files fs.FS, namespace string, podSelectors []string) (*Dump, erro
 		goneSince:    func(string, time.Time) (time.Time, bool) { return time.Time{}, false },
 		lastEviction: func(string) *cause.Eviction { return nil },
 		wantedSince:  func(string, *cause.Placement, time.Time) time.Time { return time.Time{} },
+		everSeen:     func(now bool) bool { return now },
+		lookedFor:    lookedFor(namespace, podSelectors),
 		dump:         true,
 	}
 	d.fresh[nodePart] = load(d, "nodes.json", d.nodes, d.seenNode)

@@ -16,6 +16,8 @@ type presence struct {
 	seen map[string]bool      // nodes whose last pod was seen to go
 	// evicted are the pods that were evicted last and have not come back.
 	evicted map[string]cause.Eviction
+	// ever reports whether a kube-proxy pod or DaemonSet was seen.
+	ever bool
 	// wanted is since when a DaemonSet wants a pod on a node.
 	wanted map[string]time.Time
 }
@@ -27,6 +29,7 @@ func newPresence() *presence {
 func (p *presence) podChanged(previous, current *podRow, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.ever = p.ever || current != nil
 	count := func(r *podRow, by int) {
 		if r == nil || r.status.Phase == "Failed" || r.status.Phase == "Succeeded" {
 			return
@@ -63,6 +66,14 @@ func (p *presence) goneSince(node string, now time.Time) (since time.Time, seenG
 	}
 	p.gone[node] = now
 	return now, false
+}
+
+// everSeen reports whether a kube-proxy pod or DaemonSet was seen, now or before.
+func (p *presence) everSeen(now bool) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ever = p.ever || now
+	return p.ever
 }
 
 // wantedSince is since when a DaemonSet has wanted a pod on a node; zero while

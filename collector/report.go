@@ -15,9 +15,12 @@ type Report struct {
 // NodeReport is what is known about a node. Expected and Healthy are null
 // while unknown.
 type NodeReport struct {
-	Node     string        `json:"node"`
-	Expected *bool         `json:"expected"`
-	Reason   string        `json:"reason,omitempty"`
+	Node     string `json:"node"`
+	Expected *bool  `json:"expected"`
+	Reason   string `json:"reason,omitempty"`
+	// NotFound is where kube-proxy was looked for, if neither it nor a replacement
+	// was found.
+	NotFound string        `json:"not_found,omitempty"`
 	Healthy  *bool         `json:"healthy"`
 	Primary  *CauseReport  `json:"primary"`
 	Causes   []CauseReport `json:"causes"`
@@ -104,7 +107,7 @@ func nodeReport(s *cause.Snapshot, h *history) NodeReport {
 	if s.Expected != nil {
 		n.Expected, n.Reason = &s.Expected.Yes, s.Expected.Reason
 	}
-	n.Pending = j.Pending
+	n.NotFound, n.Pending = s.NotFound, j.Pending
 	if j.Healthy != cause.Unknown {
 		healthy := j.Healthy == cause.Active
 		n.Healthy = &healthy

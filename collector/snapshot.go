@@ -35,7 +35,11 @@ type view struct {
 	lastEviction func(node string) *cause.Eviction
 	// wantedSince is since when a DaemonSet has wanted a pod on a node.
 	wantedSince func(node string, p *cause.Placement, now time.Time) time.Time
-	dump        bool
+	// everSeen reports whether a kube-proxy pod or DaemonSet was seen, now or before.
+	everSeen func(now bool) bool
+	// lookedFor is where kube-proxy was looked for, for people.
+	lookedFor string
+	dump      bool
 }
 
 // snapshots judges by what is fresh.
@@ -63,15 +67,18 @@ func (c *view) snapshots(now time.Time, fresh map[part]bool) iter.Seq[*cause.Sna
 // world is what the snapshots of one moment share.
 type world struct {
 	*view
-	now     time.Time
-	fresh   map[part]bool
-	server  *cause.Version
-	events  map[objectKey][]cause.Event
-	pods    map[string][]*podRow // by node
-	static  bool                 // there are static pods
-	own     []*daemonSetRow
-	config  *cause.Config
-	portsOf func(*cause.Pod, string) *cause.Ports
+	now    time.Time
+	fresh  map[part]bool
+	server *cause.Version
+	events map[objectKey][]cause.Event
+	pods   map[string][]*podRow // by node
+	static bool                 // there are static pods
+	// installed reports whether kube-proxy is or was here: its pods or DaemonSet
+	// were seen, or its ConfigMap is left.
+	installed bool
+	own       []*daemonSetRow
+	config    *cause.Config
+	portsOf   func(*cause.Pod, string) *cause.Ports
 	// replaced is the reason that a DaemonSet gives in kube-proxy's place,
 	// claims the one that another proxy's configuration gives.
 	replaced, claims string
@@ -87,13 +94,23 @@ func (c *view) world(now time.Time, fresh map[part]bool) *world {
 			w.static = w.static || r.status.Static
 		})
 	}
+	denied := false
+	for _, t := range c.configs {
+		t.each(func(r *configRow) {
+			denied = denied || r.keeps
+			w.installed = w.installed || !r.cilium
+		})
+	}
 	c.daemonSets.each(func(r *daemonSetRow) {
-		if r.replaces != "" {
+		switch {
+		case r.replaces == cause.ReasonCilium && denied:
+		case r.replaces != "":
 			w.replaced = r.replaces
-		} else {
+		default:
 			w.own = append(w.own, r)
 		}
 	})
+	w.installed = c.everSeen(len(w.own)+len(w.pods) > 0) || w.installed
 	slices.SortFunc(w.own, func(a, b *daemonSetRow) int { return a.created.Compare(b.created) })
 	w.config, w.claims = c.config(fresh[configPart])
 	if fresh[servicePart] && fresh[podPart] {
@@ -135,7 +152,10 @@ func (w *world) snapshot(n *nodeRow) *cause.Snapshot {
 		var excluded bool
 		s.Placement, excluded = place(w.own, n, w.events)
 		s.Placement.WantedSince = w.wantedSince(n.name, s.Placement, w.now)
-		s.Expected = expected(n, s, excluded, w.static, w.replaced)
+		s.Expected = expected(n, s, excluded, w)
+		if s.Expected == nil {
+			s.NotFound = w.lookedFor
+		}
 	}
 	return s
 }
@@ -254,8 +274,11 @@ func place(own []*daemonSetRow, n *nodeRow, events map[objectKey][]cause.Event) 
 	return out, excluded
 }
 
-// expected is whether kube-proxy should run on a node, and why.
-func expected(n *nodeRow, s *cause.Snapshot, excluded, static bool, replaced string) *cause.Expected {
+// expected returns whether kube-proxy should run on a node, and why; nil if
+// neither kube-proxy nor a replacement was found, so that it may run in a way
+// that is not known here.
+func expected(n *nodeRow, s *cause.Snapshot, excluded bool, w *world) *cause.Expected {
+	replaced := w.replaced
 	mirror := slices.ContainsFunc(s.Pods.List, func(p cause.Pod) bool { return p.Static })
 	switch {
 	case mirror:
@@ -272,8 +295,10 @@ func expected(n *nodeRow, s *cause.Snapshot, excluded, static bool, replaced str
 		return &cause.Expected{Reason: cause.ReasonEmbedded}
 	case replaced != "":
 		return &cause.Expected{Reason: replaced}
-	case static:
+	case w.static:
 		return &cause.Expected{Yes: true, Reason: cause.ReasonStaticPod}
+	case w.installed:
+		return &cause.Expected{Yes: true, Reason: cause.ReasonDefault}
 	}
-	return &cause.Expected{Yes: true, Reason: cause.ReasonDefault}
+	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -132,6 +133,9 @@ func readLive(ctx context.Context, cfg config, l logs, errOut io.Writer) (collec
 // settled is whether no node is unwell without a cause.
 func settled(r collector.Report) bool {
 	for _, n := range r.Nodes {
+		if n.NotFound != "" && !n.Pending {
+			continue // waiting finds nothing more
+		}
 		if state := n.State(); n.Pending || state == collector.StateUnknown || state == collector.StateUnwell {
 			return false
 		}
@@ -211,6 +215,9 @@ func table(r collector.Report) string {
 		if names := by[group.state]; len(names) > 0 {
 			fmt.Fprintf(&b, "%s: %s\n", group.says, shorten(names))
 		}
+	}
+	if i := slices.IndexFunc(r.Nodes, func(n collector.NodeReport) bool { return n.NotFound != "" }); i >= 0 {
+		fmt.Fprintf(&b, "No kube-proxy pod or DaemonSet was found in %s (--kube-proxy.namespace, --kube-proxy.selector),\nand no ConfigMap kube-proxy, nor a program that replaces it.\n", r.Nodes[i].NotFound)
 	}
 	return printable(b.String())
 }

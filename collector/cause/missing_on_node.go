@@ -47,6 +47,9 @@ var missingOnNode = Cause{
 				return inactive()
 			}
 		}
+		if s.NotFound != "" {
+			return unknown("kube-proxy in " + s.NotFound)
+		}
 		if s.Expected == nil || s.Placement == nil {
 			return unknown("the kube-proxy DaemonSet")
 		}
@@ -161,7 +164,7 @@ func missingPod(s *Snapshot) Verdict {
 	case pl.DaemonSet == "" && s.Now.Sub(since) < missingGrace:
 		return inactive() // it may be installed anew
 	case pl.DaemonSet == "":
-		return finding("not_installed", "there is no kube-proxy DaemonSet and nothing that replaces it")
+		return finding("not_installed", "there is no kube-proxy DaemonSet, and no program that replaces it was found")
 	case !pl.Selected:
 		return finding("selector", fmt.Sprintf("DaemonSet %s does not select the node: %s", pl.DaemonSet, pl.Unselected))
 	case pl.Untolerated != "":

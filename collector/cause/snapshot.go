@@ -14,8 +14,11 @@ type Snapshot struct {
 	Now time.Time
 	// Name is the node's name.
 	Name string
-	// Expected says whether kube-proxy should run here at all.
+	// Expected says whether kube-proxy should run here at all; nil if not known.
 	Expected *Expected
+	// NotFound is where kube-proxy was looked for, if neither it nor a replacement
+	// was found; else empty.
+	NotFound string
 	// Node is the Node object.
 	Node *Node
 	// Windows says that the node runs it: kube-proxy is another program there.
@@ -92,7 +95,7 @@ const (
 	ReasonDaemonSet = "daemonset"  // a DaemonSet runs it
 	ReasonProcess   = "process"    // it was seen on the node
 	ReasonStaticPod = "static_pod" // the kubelet runs it from a file
-	ReasonDefault   = "default"    // nothing replaces it
+	ReasonDefault   = "default"    // it was here, or its ConfigMap is, and nothing replaces it
 	ReasonEmbedded  = "embedded"   // it is inside another process (k3s, MicroK8s)
 	ReasonCilium    = "cilium"     // Cilium replaces it
 	ReasonGKE       = "gke_dataplane_v2"
