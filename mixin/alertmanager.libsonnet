@@ -7,8 +7,11 @@
   local cluster = c.clusterLabel,
   local ours = ['component="kube-proxy"'],
   local node = ours + ['kube_proxy_scope="node"'],
-  // Alerts that name a cause, and not a symptom or the exporter itself.
+  // Alerts that name a cause, and not a symptom or the exporter itself. An info
+  // alert mutes nothing: kube-prometheus mutes it itself (InfoInhibitor), and
+  // then no notification would be left.
   local named = 'kube_proxy_cause!~"symptom|exporter|many"',
+  local grave = [named, 'severity!="info"'],
   local wide = ours + ['alertname=~"KubeProxyDownClusterWide|KubeProxyNotScraped"'],
   local owners = std.set([k.owner for k in q.causes] + ['network', 'monitoring']),
   local inhibit(source, target, equal) = { source_matchers: source, target_matchers: target, equal: equal },
@@ -20,8 +23,8 @@
       inhibit(wide, ['alertname="TargetDown"', 'job="%s"' % c.kubeProxyJob], [cluster]),
       // kube-prometheus calls a target by its node, as our label instance does;
       // kube-prometheus-stack has the label node if it is told to.
-      inhibit(node + [named], ['alertname="KubeProxyInstanceUnreachable"', 'component!="kube-proxy"'], [cluster, 'instance']),
-      inhibit(node + [named], ['alertname="KubeProxyInstanceUnreachable"', 'component!="kube-proxy"'], [cluster, 'node']),
+      inhibit(node + grave, ['alertname="KubeProxyInstanceUnreachable"', 'component!="kube-proxy"'], [cluster, 'instance']),
+      inhibit(node + grave, ['alertname="KubeProxyInstanceUnreachable"', 'component!="kube-proxy"'], [cluster, 'node']),
       // Many nodes with one cause are one incident.
       inhibit(ours + ['alertname="KubeProxyMassCause"'], node + [named], [cluster, 'kube_proxy_cause']),
       // A node that is gone has alerts of its own; that it cannot reach the API

@@ -34,6 +34,10 @@ local time = import 'lib/time.libsonnet';
     settleFor: '10m',
     // Whether the cluster role is wanted beside the node role.
     clusterRole: true,
+    // Whether to alert when all node roles, or all probers in the network of the
+    // pods, that were there within a day are gone.
+    nodeRole: true,
+    probeRole: true,
     // How long Prometheus may fail to scrape a kube-proxy that works; less than the
     // generic alert waits.
     scrapeFailingFor: '10m',

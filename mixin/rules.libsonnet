@@ -9,6 +9,13 @@
   prometheusRules+:: {
     groups+: [
       {
+        name: 'kproxy-exporter.rules',
+        rules: [
+          { record: 'cluster:kproxy_node_agents:count', expr: 'count by (%s) (group by (%s) (kproxy_reader_success{%s, node!="", reader="process"}))' % [q.cluster, q.node, q.sel] },
+          { record: 'cluster:kproxy_pod_probers:count', expr: 'count by (%s) (group by (%s) (kproxy_probe_delay_seconds_count{%s, vantage="pod"}))' % [q.cluster, q.node, q.sel] },
+        ],
+      },
+      {
         name: 'kproxy-slo.rules',
         rules: [
           {

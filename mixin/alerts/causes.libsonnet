@@ -12,8 +12,6 @@ function(c, alert)
   local name(cause) = std.get(cause, 'alert', 'KubeProxy' + camel(cause.name));
   // The part of the nodes that x is about, of those that are not new.
   local part(x) = 'count by (%s) ((%s) %s)\n/ on (%s) cluster:kproxy_expected:count' % [q.cluster, x, q.settled, q.cluster];
-  local yielding = std.join('|', [k.name for k in q.causes if std.get(k, 'yields', false)]);
-  local bad = 'group by (%s) (node_cause:kproxy_verdict:grave{cause!~"%s"}) or on (%s) node:kproxy_unhealthy:bool' % [q.node, yielding, q.node];
   local unwell = 'node:kproxy_unhealthy:bool unless on (%s) %s' % [q.node, q.verdict('cause="node_not_ready"')];
   local unexplained = c.causes.unexplained;
   // Nodes of which probes by Services' addresses fail, as the detail that is graver then.
@@ -90,9 +88,10 @@ function(c, alert)
     for cause in q.serious
   ] + [
     alert('KubeProxyDownClusterWide', {
-      // By the word of whoever says that it does not do its job fewer will do.
+      // Only nodes whose kube-proxy does not work: causes beside which it works are
+      // KubeProxyMassCause.
       expr: '%s > %g\nor on (%s)\n(%s > %g\nand on (%s) count by (%s) ((%s) %s) >= %d)' % [
-        part(bad),
+        part(unwell),
         c.clusterWideRatio,
         q.cluster,
         part(unwell),
@@ -108,8 +107,8 @@ function(c, alert)
       cause: 'many',
       owner: 'platform',
       scope: 'cluster',
-      summary: 'Many nodes have something wrong with kube-proxy.',
-      description: '{{ $value | humanizePercentage }} of the nodes have something wrong with kube-proxy, by whatever cause; the alerts of the nodes and the dashboard name them.',
+      summary: 'kube-proxy does not work on many nodes.',
+      description: 'kube-proxy does not work on {{ $value | humanizePercentage }} of the nodes, whatever the cause. The alerts of the nodes and the dashboard name the causes.',
       page: 'alerts.md#kubeproxydownclusterwide',
       dashboard: 'on-call',
     }),

@@ -4,6 +4,8 @@ function(c, alert)
   local up = 'up{%s}' % c.kproxySelector;
   // The node role, not a prober that stands beside it; and the cluster role.
   local nodeRole = 'kproxy_reader_success{%s, node!="", reader="process"}' % q.sel;
+  // What was there within a day and is gone, while another part of the exporter answers.
+  local gone(record) = 'group by (%(cluster)s) (last_over_time(%(record)s[%(day)s]))\nunless on (%(cluster)s) %(record)s\nand on (%(cluster)s) group by (%(cluster)s) (%(up)s == 1)' % { cluster: q.cluster, record: record, day: c.time('1d'), up: up };
   local clusterRole = 'kproxy_reader_success{%s, node=""}' % q.sel;
   local kproxy = function(name, more) alert(name, { cause: 'exporter', owner: 'monitoring', page: 'alerts.md#%s' % std.asciiLower(name), dashboard: 'on-call' } + more);
   [
@@ -26,7 +28,25 @@ function(c, alert)
            summary: 'Nobody sees kube-proxy as the API server does.',
            description: 'The node roles of kproxy-exporter answer and the cluster role does not: a DaemonSet that lacks a pod, an image that cannot be pulled, a node that is gone and what else only the API server tells are unknown.',
          }),
-       ]) + [
+       ]) + (if !c.nodeRole then [] else [
+               kproxy('KubeProxyNodeAgentAbsent', {
+                 expr: gone('cluster:kproxy_node_agents:count'),
+                 'for': '15m',
+                 severity: 'warning',
+                 scope: 'cluster',
+                 summary: 'All node roles of kproxy-exporter are gone.',
+                 description: 'No node role of kproxy-exporter answers any more. The state of the rules, the probes and the API server as seen from the nodes are unknown.',
+               }),
+             ]) + (if !c.probeRole then [] else [
+                     kproxy('KubeProxyProberAbsent', {
+                       expr: gone('cluster:kproxy_pod_probers:count'),
+                       'for': '15m',
+                       severity: 'warning',
+                       scope: 'cluster',
+                       summary: 'All probers in the network of the pods are gone.',
+                       description: 'No prober in the network of the pods answers any more. Services are no longer probed from there.',
+                     }),
+                   ]) + [
     kproxy('KubeProxyExporterMissingOnNode', {
       // Only where nodes have the node role, and not of a node that is gone itself.
       expr: 'group by (%(node)s) (node:kproxy_expected:bool)\nunless on (%(node)s) %(role)s\nunless on (%(node)s) %(down)s\nand on (%(cluster)s) group by (%(cluster)s) (%(role)s)' % {
@@ -72,9 +92,9 @@ function(c, alert)
          kproxy('KubeProxyScrapeFailing', {
            local target(is) = '(group by (%(node)s) (up{%(proxy)s, node!=""} == %(is)d) or on (%(node)s) group by (%(node)s) (label_replace(up{%(proxy)s, node=""} == %(is)d, "node", "$1", "instance", "(.+)")))' % { node: q.node, proxy: c.kubeProxySelector, is: is },
            local works = '(min by (%s) (last_over_time(kproxy_healthy{%s}[%s])) == 1)' % [q.node, q.sel, q.window],
-           expr: '%(down)s\nunless on (%(node)s) %(up)s\nand on (%(node)s) node:kproxy_expected:bool\nunless on (%(node)s) node:kproxy_verdict:primary\nand on (%(node)s) %(works)s' % { node: q.node, down: target(0), up: target(1), works: works },
+           expr: '%(down)s\nunless on (%(node)s) %(up)s\nand on (%(node)s) node:kproxy_expected:bool\nunless on (%(node)s) %(verdict)s\nand on (%(node)s) %(works)s' % { node: q.node, verdict: q.verdict('cause!="metrics_unreachable"'), down: target(0), up: target(1), works: works },
            'for': c.scrapeFailingFor,
-           severity: 'info',
+           severity: 'warning',
            cause: 'metrics_unreachable',
            scope: 'node',
            labels: { detail: 'scrape' },
@@ -86,7 +106,7 @@ function(c, alert)
            // Sooner than the generic alerts, which it silences.
            silences: true,
            'for': '10m',
-           severity: 'info',
+           severity: 'warning',
            scope: 'cluster',
            summary: 'Prometheus scrapes no kube-proxy, and all of them work.',
            description: "kube-proxy works on {{ $value }} nodes by all that is known and none of them is scraped: this is a matter of the scrape configuration. Set kubeProxySelector to '' if nobody wants it.",

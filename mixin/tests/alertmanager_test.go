@@ -30,7 +30,8 @@ type alertmanager struct {
 	route  *dispatch.Route
 }
 
-func newAlertmanager(t testing.TB) *alertmanager {
+// newAlertmanager adds more inhibit rules to the mixin's.
+func newAlertmanager(t testing.TB, more ...any) *alertmanager {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join(renderedDir, "alertmanager.yaml"))
 	if err != nil {
@@ -45,7 +46,7 @@ func newAlertmanager(t testing.TB) *alertmanager {
 		t.Fatal(err)
 	}
 	whole, err := json.Marshal(map[string]any{
-		"route": map[string]any{"receiver": "default", "group_by": []string{"alertname"}, "routes": ours.Routes}, "inhibit_rules": ours.InhibitRules,
+		"route": map[string]any{"receiver": "default", "group_by": []string{"alertname"}, "routes": ours.Routes}, "inhibit_rules": append(ours.InhibitRules, more...),
 		"receivers": append(ours.Receivers, map[string]any{"name": "default"}),
 	})
 	if err != nil {
@@ -156,7 +157,7 @@ func TestInhibitionAndRouting(t *testing.T) {
 	wide := ours("KubeProxyDownClusterWide", "critical", "many", "platform", "cluster", nil)
 	burn := ours("KubeProxyVIPErrorBudgetBurn", "critical", "symptom", "network", "cluster", model.LabelSet{"long": "1h", "short": "5m"})
 	missing := ours("KubeProxyExporterAbsent", "warning", "exporter", "monitoring", "cluster", nil)
-	notScraped := ours("KubeProxyNotScraped", "info", "exporter", "monitoring", "cluster", nil)
+	notScraped := ours("KubeProxyNotScraped", "warning", "exporter", "monitoring", "cluster", nil)
 	notReady := ours("KubeProxyNodeNotReady", "info", "node_not_ready", "node", "node", onNode("n1"))
 	for _, tc := range []struct {
 		name   string
@@ -180,7 +181,7 @@ func TestInhibitionAndRouting(t *testing.T) {
 		{"many causes on most nodes silence the generic alerts and no cause", []model.LabelSet{wide, crash("n1"), down},
 			[]string{"kube-proxy-page KubeProxyDownClusterWide", "kube-proxy-platform KubeProxyCrashLoop"}},
 		{"the scrape configuration is told to monitoring, instead of a page", []model.LabelSet{notScraped, down},
-			[]string{"kube-proxy-info KubeProxyNotScraped"}},
+			[]string{"kube-proxy-monitoring KubeProxyNotScraped"}},
 		{"a page with its cause is better than one with the symptom", []model.LabelSet{stale("n1"), failing("n1"), failing("n2")},
 			[]string{"kube-proxy-page KubeProxyNodeVIPFailing", "kube-proxy-page KubeProxyRulesStale"}},
 		{"a cause that does not page leaves the symptom", []model.LabelSet{crash("n1"), failing("n1")},
@@ -242,6 +243,73 @@ func TestInhibitionAndRouting(t *testing.T) {
 		got := am.deliver(t, []model.LabelSet{l.Merge(model.LabelSet{"cluster": "c1"}), l.Merge(model.LabelSet{"cluster": "c2"})})
 		if len(got) != 2 || got[0].group == got[1].group {
 			t.Errorf("two clusters have one notification: %v", got)
+		}
+	}
+}
+
+// TestInfoMutesNothing is for kube-prometheus, which mutes info alerts while no
+// graver alert of their namespace fires: what they would mute must be delivered.
+func TestInfoMutesNothing(t *testing.T) {
+	am := newAlertmanager(t)
+	infos := 0
+	for _, r := range rulesOf(t, "{}") {
+		if !strings.Contains(r.Labels["severity"], "info") {
+			continue
+		}
+		l := model.LabelSet{"alertname": model.LabelValue(r.Alert), "node": "n1", "instance": "n1", "detail": "d"}
+		for k, v := range r.Labels {
+			l[model.LabelName(k)] = model.LabelValue(v)
+		}
+		l["severity"] = "info"
+		muted := []model.LabelSet{
+			{"alertname": "KubeProxyDown", "job": "kube-proxy", "severity": "critical"},
+			{"alertname": "TargetDown", "job": "kube-proxy", "severity": "warning", "namespace": "kube-system"},
+			{"alertname": "KubeProxyInstanceUnreachable", "job": "kube-proxy", "severity": "warning", "instance": "n1", "node": "n1"},
+			ours("KubeProxyCrashLoop", "warning", "crash_loop", "platform", "node", onNode("n1")),
+			ours("KubeProxyNodeVIPFailing", "critical", "symptom", "network", "node", onNode("n1")),
+		}
+		for _, other := range muted {
+			if got := am.deliver(t, []model.LabelSet{other, l}); len(got) != 2 {
+				t.Errorf("of info alert %s and %s only these are delivered: %v", r.Alert, other["alertname"], got)
+			}
+		}
+		infos++
+	}
+	if infos == 0 {
+		t.Error("there is no info alert")
+	}
+
+	// kube-prometheus' own rules: kubernetes/alertmanager in its jsonnet,
+	// kubePrometheus/components/alertmanager.libsonnet.
+	equal := []string{"namespace", "alertname"}
+	am = newAlertmanager(t,
+		map[string]any{"source_matchers": []string{`severity = critical`}, "target_matchers": []string{`severity =~ warning|info`}, "equal": equal},
+		map[string]any{"source_matchers": []string{`severity = warning`}, "target_matchers": []string{`severity = info`}, "equal": equal},
+		map[string]any{"source_matchers": []string{`alertname = InfoInhibitor`}, "target_matchers": []string{`severity = info`}, "equal": []string{"namespace"}},
+	)
+	local := func(n string) model.LabelSet {
+		return ours("KubeProxyMetricsUnreachable", "info", "metrics_unreachable", "monitoring", "node", onNode(n))
+	}
+	infoInhibitor := model.LabelSet{"alertname": "InfoInhibitor", "severity": "none"}
+	down := model.LabelSet{"alertname": "KubeProxyDown", "job": "kube-proxy", "severity": "critical"}
+	unreachable := model.LabelSet{"alertname": "KubeProxyInstanceUnreachable", "job": "kube-proxy", "severity": "warning", "instance": "n1"}
+	for name, tc := range map[string]struct {
+		firing []model.LabelSet
+		want   []string
+	}{
+		"metrics on localhost, and nothing graver fires": {[]model.LabelSet{local("n1"), unreachable, infoInhibitor}, []string{"default InfoInhibitor", "default KubeProxyInstanceUnreachable"}},
+		"and the failing scrape fires too": {[]model.LabelSet{local("n1"), unreachable, ours("KubeProxyScrapeFailing", "warning", "metrics_unreachable", "monitoring", "node", onNode("n1"))},
+			[]string{"kube-proxy-info KubeProxyMetricsUnreachable", "kube-proxy-monitoring KubeProxyScrapeFailing"}},
+		"on all nodes": {[]model.LabelSet{local("n1"), local("n2"), down, infoInhibitor, ours("KubeProxyNotScraped", "warning", "exporter", "monitoring", "cluster", nil)},
+			[]string{"default InfoInhibitor", "kube-proxy-monitoring KubeProxyNotScraped"}},
+	} {
+		var got []string
+		for _, d := range am.deliver(t, tc.firing) {
+			got = append(got, d.receiver+" "+string(d.alert["alertname"]))
+		}
+		slices.Sort(got)
+		if !slices.Equal(got, tc.want) {
+			t.Errorf("%s: delivered %v, want %v", name, got, tc.want)
 		}
 	}
 }
