@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"hash/maphash"
 	"maps"
-	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -49,11 +48,9 @@ type desired struct {
 	// it was watched.
 	slices    map[string][]*wantedSlice
 	changedAt map[string]time.Time
-	// hosts are addresses of endpoints that are nodes' own.
-	hosts  map[netip.Addr]bool
-	audit  *auditWants   // nil if nothing is audited
-	turn   turn          // of the canary
-	turned chan struct{} // says that turn is another
+	audit     *auditWants   // nil if nothing is audited
+	turn      turn          // of the canary
+	turned    chan struct{} // says that turn is another
 }
 
 // unheard are changes of which kube-proxy has not shown that it heard: the first

@@ -3,6 +3,7 @@ package collector
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -98,6 +99,9 @@ func newProbes(cfg ProbeConfig, node string, d *desired, c *contact) *probes {
 // run asks until the context ends.
 func (p *probes) run(ctx context.Context) { p.asker.Run(ctx, p.targets) }
 
+// mostWrong is how many of the Services that cannot be probed as they ask are named.
+const mostWrong = 10
+
 // targets are those that are asked now.
 func (p *probes) targets() []prober.ServiceTarget {
 	p.desired.mu.Lock()
@@ -109,6 +113,9 @@ func (p *probes) targets() []prober.ServiceTarget {
 	out, wrong := p.desired.plan(p.cfg.Services, p.node, p.source, p.cfg.DNSName)
 	if len(wrong) > 0 {
 		slices.SortFunc(wrong, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
+		if n := len(wrong); n > mostWrong {
+			wrong = append(wrong[:mostWrong], fmt.Errorf("and %d more", n-mostWrong))
+		}
 		p.contact.failed(errors.Join(wrong...))
 	} else {
 		p.contact.succeeded(0)

@@ -47,19 +47,17 @@ func (n *Node) ProbeOnce(ctx context.Context, service, port, module string) ([]*
 }
 
 func (p *probes) targetsOf(service string, spec probeSpec) ([]prober.ServiceTarget, error) {
-	p.desired.mu.Lock()
-	defer p.desired.mu.Unlock()
-	s := p.desired.services[service]
-	if s == nil {
+	v := p.desired.probeView(func(s *wantedService) bool { return s.name == service })
+	if len(v.services) == 0 {
 		return nil, fmt.Errorf("%w as %q that has an address of its own", ErrProbeNone, service)
 	}
-	targets, err := p.desired.targets(s, spec, p.node, p.source, p.cfg.DNSName)
+	targets, err := v.targets(v.services[0], spec, p.node, p.source, p.cfg.DNSName)
 	if err != nil {
 		return nil, fmt.Errorf("%w: service %s: %w", ErrProbeRequest, service, err)
 	}
 	var out []prober.ServiceTarget
 	for i := range targets {
-		out = append(out, p.desired.fill(&targets[i], p.node))
+		out = append(out, v.fill(&targets[i], p.node))
 	}
 	return out, nil
 }

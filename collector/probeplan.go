@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -28,10 +27,38 @@ type probeSpec struct {
 	nodePort bool
 }
 
-// parseProbeSpecs reads what ProbeAnnotation says.
+// Bounds of an annotation: everyone who may write a Service writes one.
+const (
+	maxProbeWords = 16
+	maxProbeWord  = 64 // bytes; a module, a port's name and "/nodeport" have less
+)
+
+// probeWords returns the first words of what ProbeAnnotation says, one more than
+// are used, each cut where it is longer than any that is valid.
+func probeWords(text string) []string {
+	var out []string
+	for word := range strings.FieldsFuncSeq(text, func(r rune) bool { return r == ' ' || r == ',' }) {
+		if out = append(out, word[:min(len(word), maxProbeWord+1)]); len(out) > maxProbeWords {
+			break
+		}
+	}
+	return out
+}
+
+// boundProbe keeps of an annotation what is read of it.
+func boundProbe(text string) string {
+	return strings.Join(probeWords(text), " ")
+}
+
+// parseProbeSpecs reads what ProbeAnnotation says: the first maxProbeWords words.
+// Of more it returns those, and an error.
 func parseProbeSpecs(text string) ([]probeSpec, error) {
 	var out []probeSpec
-	for _, word := range strings.FieldsFunc(text, func(r rune) bool { return r == ' ' || r == ',' }) {
+	words := probeWords(text)
+	for i, word := range words {
+		if i >= maxProbeWords {
+			return out, fmt.Errorf("probe: more than %d are given, the others are ignored", maxProbeWords)
+		}
 		rest, nodePort := strings.CutSuffix(word, "/nodeport")
 		name, port, given := strings.Cut(rest, ":")
 		module, err := prober.ParseModule(name)
@@ -41,7 +68,9 @@ func parseProbeSpecs(text string) ([]probeSpec, error) {
 		if n, err := strconv.ParseUint(port, 10, 16); given && (err != nil || n == 0) && len(validation.IsValidPortName(port)) > 0 {
 			return nil, fmt.Errorf("probe %q: %q is neither a port's number nor its name", word, port)
 		}
-		out = append(out, probeSpec{module, port, nodePort})
+		if spec := (probeSpec{module, port, nodePort}); !slices.Contains(out, spec) {
+			out = append(out, spec)
+		}
 	}
 	if len(out) == 0 {
 		return nil, errors.New("no probe is given: module, or module:port")
@@ -90,27 +119,19 @@ const (
 // If it is too much, what the flags name and what every cluster has comes first,
 // then each namespace in its turn.
 func (d *desired) plan(flags map[string]string, node string, nodeIP func(netip.Addr) netip.Addr, dnsName string) ([]prober.ServiceTarget, []error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
+	v := d.probeView(func(s *wantedService) bool { return probesOf(s, flags) != "" })
 	var all []planned
 	var wrong []error
-	d.findHosts()
 	known := map[prober.TargetKey]bool{}
 	turns := map[string]int{} // of each namespace
-	for _, name := range slices.Sorted(maps.Keys(d.services)) {
-		s := d.services[name]
-		text := probesOf(s, flags)
-		if text == "" {
-			continue
-		}
-		specs, err := parseProbeSpecs(text)
+	for _, s := range v.services {
+		specs, err := parseProbeSpecs(probesOf(s, flags))
 		if err != nil {
 			wrong = append(wrong, fmt.Errorf("service %s: %w", s.name, err))
-			continue
 		}
 		namespace, _, _ := strings.Cut(s.name, "/")
 		for _, spec := range specs {
-			targets, err := d.targets(s, spec, node, nodeIP, dnsName)
+			targets, err := v.targets(s, spec, node, nodeIP, dnsName)
 			if err != nil {
 				wrong = append(wrong, fmt.Errorf("service %s: %w", s.name, err))
 			}
@@ -131,7 +152,7 @@ func (d *desired) plan(flags map[string]string, node string, nodeIP func(netip.A
 	var out []prober.ServiceTarget
 	endpoints := 0
 	for i := range all {
-		t := d.fill(&all[i], node)
+		t := v.fill(&all[i], node)
 		endpoints += len(t.Endpoints)
 		if i == maxTargets || endpoints > maxEndpoints {
 			wrong = append(wrong, fmt.Errorf("%d targets are asked for; only %d are asked, with no more than %d endpoints together", len(all), i, maxEndpoints))
@@ -143,16 +164,36 @@ func (d *desired) plan(flags map[string]string, node string, nodeIP func(netip.A
 	return out, wrong
 }
 
-// findHosts finds the addresses that are nodes' own, without asking for the
-// nodes: those of the node role's responders, which are on the hosts' network.
-// The caller holds mu.
-func (d *desired) findHosts() {
-	d.hosts = map[netip.Addr]bool{}
-	for _, s := range d.slices[d.responders] {
-		for _, e := range s.endpoints {
-			d.hosts[e.address] = true
+// probeView is what the API wants of the Services that are probed, as it was at
+// one moment: a plan is made of it without a lock.
+type probeView struct {
+	services  []*wantedService // by name
+	slices    map[string][]*wantedSlice
+	changedAt map[string]time.Time
+	// hosts are addresses that are nodes' own, found without asking for the nodes:
+	// those of the node role's responders, which are on the hosts' network.
+	hosts map[netip.Addr]bool
+}
+
+// probeView copies no Service and no EndpointSlice: they are replaced, never changed.
+func (d *desired) probeView(probed func(*wantedService) bool) *probeView {
+	v := &probeView{slices: map[string][]*wantedSlice{}, changedAt: map[string]time.Time{}, hosts: map[netip.Addr]bool{}}
+	d.mu.Lock()
+	for name, s := range d.services {
+		if probed(s) {
+			v.services = append(v.services, s)
+			v.slices[name], v.changedAt[name] = d.slices[name], d.changedAt[name]
 		}
 	}
+	responders := d.slices[d.responders]
+	d.mu.Unlock()
+	slices.SortFunc(v.services, func(a, b *wantedService) int { return strings.Compare(a.name, b.name) })
+	for _, s := range responders {
+		for _, e := range s.endpoints {
+			v.hosts[e.address] = true
+		}
+	}
+	return v
 }
 
 // planned is a target whose endpoints have not been looked for.
@@ -163,15 +204,14 @@ type planned struct {
 	rank    int // who comes first if it is too much
 }
 
-// fill finds a target's endpoints; the caller holds mu.
-func (d *desired) fill(t *planned, node string) prober.ServiceTarget {
-	t.Endpoints = d.endpoints(t.service, t.port, t.VIP.Addr().Is6(), func(e wantedEndpoint) bool { return !t.service.localOnly || e.node == node })
+// fill finds a target's endpoints.
+func (v *probeView) fill(t *planned, node string) prober.ServiceTarget {
+	t.Endpoints = v.endpoints(t.service, t.port, t.VIP.Addr().Is6(), func(e wantedEndpoint) bool { return !t.service.localOnly || e.node == node })
 	return t.ServiceTarget
 }
 
-// targets are those of a port of a Service, without endpoints, one for each IP family; the caller
-// holds mu.
-func (d *desired) targets(s *wantedService, spec probeSpec, node string, nodeIP func(netip.Addr) netip.Addr, dnsName string) ([]planned, error) {
+// targets are those of a port of a Service, without endpoints, one for each IP family.
+func (v *probeView) targets(s *wantedService, spec probeSpec, node string, nodeIP func(netip.Addr) netip.Addr, dnsName string) ([]planned, error) {
 	i := slices.IndexFunc(s.ports, func(p wantedPort) bool {
 		return !p.other && p.udp == spec.module.UDP() && (spec.port == "" || p.name == spec.port || strconv.Itoa(int(p.port)) == spec.port)
 	})
@@ -184,9 +224,11 @@ func (d *desired) targets(s *wantedService, spec probeSpec, node string, nodeIP 
 		if !dialable(vip) {
 			continue
 		}
-		t := planned{ServiceTarget: prober.ServiceTarget{Service: s.name, Port: port.port, Module: spec.module, VIP: netip.AddrPortFrom(vip, port.port), Name: dnsName, Sticky: s.sticky, Changed: d.changedAt[s.name]}, service: s, port: port}
-		local := d.endpoints(s, port, vip.Is6(), func(e wantedEndpoint) bool { return e.node == node })
-		if spec.nodePort && port.nodePort != 0 && (!s.localNodePort || len(local) > 0) {
+		t := planned{ServiceTarget: prober.ServiceTarget{Service: s.name, Port: port.port, Module: spec.module, VIP: netip.AddrPortFrom(vip, port.port), Name: dnsName, Sticky: s.sticky, Changed: v.changedAt[s.name]}, service: s, port: port}
+		here := func() bool {
+			return len(v.endpoints(s, port, vip.Is6(), func(e wantedEndpoint) bool { return e.node == node })) > 0
+		}
+		if spec.nodePort && port.nodePort != 0 && (!s.localNodePort || here()) {
 			if own := nodeIP(vip); own.IsValid() {
 				t.NodePort = netip.AddrPortFrom(own, port.nodePort)
 			}
@@ -198,9 +240,9 @@ func (d *desired) targets(s *wantedService, spec probeSpec, node string, nodeIP 
 
 // endpoints are those that kube-proxy may send to: the ready ones, else those
 // that still serve while they end.
-func (d *desired) endpoints(s *wantedService, port wantedPort, ipv6 bool, wanted func(wantedEndpoint) bool) []prober.Endpoint {
+func (v *probeView) endpoints(s *wantedService, port wantedPort, ipv6 bool, wanted func(wantedEndpoint) bool) []prober.Endpoint {
 	var ready, serving []prober.Endpoint
-	for _, slice := range d.slices[s.name] {
+	for _, slice := range v.slices[s.name] {
 		i := slices.IndexFunc(slice.ports, func(p wantedPort) bool { return p.name == port.name && p.udp == port.udp && !p.other })
 		if i < 0 {
 			continue
@@ -209,7 +251,7 @@ func (d *desired) endpoints(s *wantedService, port wantedPort, ipv6 bool, wanted
 			if e.address.Is6() != ipv6 || !dialable(e.address) || !wanted(e) {
 				continue
 			}
-			one := prober.Endpoint{Address: netip.AddrPortFrom(e.address, slice.ports[i].port), Node: e.node, Host: d.hosts[e.address]}
+			one := prober.Endpoint{Address: netip.AddrPortFrom(e.address, slice.ports[i].port), Node: e.node, Host: v.hosts[e.address]}
 			switch {
 			case e.ready:
 				ready = append(ready, one)

@@ -41,6 +41,53 @@ func TestParseProbes(t *testing.T) {
 	}
 }
 
+// TestProbeAnnotationBounds is for a Service whose annotation is as long as the API
+// server allows: little of it is kept, read and looked up, and nobody waits for it.
+func TestProbeAnnotationBounds(t *testing.T) {
+	distinct := strings.Builder{}
+	for i := 1; distinct.Len() < 256<<10; i++ {
+		fmt.Fprintf(&distinct, "tcp:%d/nodeport ", i)
+	}
+	for name, tc := range map[string]struct {
+		text           string
+		targets, wrong int
+	}{
+		"distinct words":  {distinct.String(), maxProbeWords, 1},
+		"one word, often": {strings.Repeat("tcp:7/nodeport ", 256<<10/15), 1, 1},
+		"spaces":          {strings.Repeat(" ", 256<<10), 0, 0},
+		"one long word":   {"tcp:" + strings.Repeat("7", 256<<10), 0, 1},
+	} {
+		service := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "web", Annotations: map[string]string{ProbeAnnotation: tc.text}}, Spec: corev1.ServiceSpec{ClusterIP: "10.96.0.7"}}
+		for i := range int32(1000) {
+			service.Spec.Ports = append(service.Spec.Ports, corev1.ServicePort{Name: fmt.Sprint("p", i), Protocol: corev1.ProtocolTCP, Port: i + 1, NodePort: 30000 + i})
+		}
+		d := newDesired(&NodeConfig{})
+		s := wantedServiceOf(service)
+		if most := (maxProbeWords + 1) * (maxProbeWord + 2); len(s.probe) > most {
+			t.Errorf("%s: %d bytes are kept, more than %d", name, len(s.probe), most)
+		}
+		d.services[s.name] = s
+		asked := 0
+		targets, wrong := d.plan(nil, "n1", func(netip.Addr) netip.Addr {
+			asked++
+			if !d.mu.TryLock() {
+				t.Errorf("%s: the plan is made under the lock that all changes need", name)
+				return netip.Addr{}
+			}
+			d.mu.Unlock()
+			return netip.MustParseAddr("10.0.0.11")
+		}, "x.")
+		if len(targets) != tc.targets || asked != tc.targets || len(wrong) != tc.wrong {
+			t.Errorf("%s: %d targets, %d looked up, %v; want %d, %d errors", name, len(targets), asked, wrong, tc.targets, tc.wrong)
+		}
+		for _, err := range wrong {
+			if len(err.Error()) > 500 {
+				t.Errorf("%s: an error of %d bytes", name, len(err.Error()))
+			}
+		}
+	}
+}
+
 // plannedTexts are the targets as text.
 func plannedTexts(d *desired, flags map[string]string) (out, wrong []string) {
 	own := func(to netip.Addr) netip.Addr {
@@ -111,12 +158,16 @@ func TestPlanTooMuch(t *testing.T) {
 		}
 		d.services[name] = s
 	}
-	add("aaa/twice", strings.Repeat("tcp ", 5000), 1)
-	var many []string
-	for i := range 2000 {
-		many = append(many, fmt.Sprint("tcp:p", i))
+	add("aaa/twice", strings.Repeat("tcp ", 15), 1)
+	var many []string // Services of a namespace, of 2000 targets together
+	for i := range 2000 / maxProbeWords {
+		var words []string
+		for j := range maxProbeWords {
+			words = append(words, fmt.Sprint("tcp:p", j))
+		}
+		many = append(many, fmt.Sprint("aaa/many-", i))
+		add(many[i], strings.Join(words, " "), maxProbeWords)
 	}
-	add("aaa/many", strings.Join(many, " "), 2000)
 	for _, name := range []string{"bbb/one", "default/kubernetes", "kube-system/kube-dns", "zzz/by-flag"} {
 		add(name, "", 1)
 	}
@@ -138,9 +189,10 @@ func TestPlanTooMuch(t *testing.T) {
 		t.Errorf("one probe is made %d times", count["aaa/twice"])
 	}
 	// Endpoints are kept for each port: not more than there is room for.
-	x := &wantedSlice{service: "aaa/many"}
-	d.slices["aaa/many"] = []*wantedSlice{x}
-	x.ports = d.services["aaa/many"].ports
+	x := &wantedSlice{ports: d.services[many[0]].ports}
+	for _, name := range many {
+		d.slices[name] = []*wantedSlice{x}
+	}
 	for i := range 1000 {
 		x.endpoints = append(x.endpoints, wantedEndpoint{address: netip.AddrFrom4([4]byte{10, 1, byte(i / 250), byte(i%250 + 1)}), ready: true})
 	}

@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"time"
@@ -62,9 +63,7 @@ func wantedServiceOf(s *corev1.Service) *wantedService {
 		localOnly:     s.Spec.InternalTrafficPolicy != nil && *s.Spec.InternalTrafficPolicy == corev1.ServiceInternalTrafficPolicyLocal,
 		dns:           s.Labels["k8s-app"] == "kube-dns",
 	}
-	if w.probe = s.Annotations[ProbeAnnotation]; w.probe == "" {
-		w.probe = s.Labels[ProbeAnnotation]
-	}
+	w.probe = boundProbe(cmp.Or(s.Annotations[ProbeAnnotation], s.Labels[ProbeAnnotation]))
 	for _, text := range slices.Concat([]string{s.Spec.ClusterIP}, s.Spec.ClusterIPs) {
 		if a, err := netip.ParseAddr(text); err == nil && !slices.Contains(w.vips, a) {
 			w.vips = append(w.vips, a)
