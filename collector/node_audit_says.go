@@ -64,7 +64,7 @@ func (a *ruleAudit) sync(ctx context.Context, mode string, f rules.Family, asks 
 			metrics, s.Known, s.Started = m, true, m.Started
 		}
 		// One that has just begun may run in another mode, and take these rules away.
-		if _, body, err := prober.Page(ctx, at, modePage, portTimeout, metricsBytes); err != nil || strings.TrimSpace(string(body)) != mode {
+		if _, body, err := prober.Page(ctx, at, modePage, portTimeout, pageBytes); err != nil || strings.TrimSpace(string(body)) != mode {
 			s.Known = false
 		}
 	}

@@ -17,8 +17,12 @@ import (
 	"github.com/kproxy-exporter/kproxy-exporter/prober"
 )
 
-// metricsBytes bounds kube-proxy's own metrics.
-const metricsBytes = 4 << 20
+// Bounds of what is read of kube-proxy's ports: another process may have them.
+// Its metrics grow with the number of its syncs' labels, its other pages do not.
+const (
+	metricsBytes = 4 << 20
+	pageBytes    = 64 << 10
+)
 
 var loopback = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 
@@ -126,7 +130,7 @@ func (n *Node) readPorts(ctx context.Context) error {
 	if m.Outcome == prober.Answered {
 		t := prober.PortTarget{Node: n.cfg.Name, Life: life}
 		for _, path := range []string{modePage, configzPage} {
-			if status, body, err := prober.Page(ctx, at.metrics, path, portTimeout, metricsBytes); err == nil {
+			if status, body, err := prober.Page(ctx, at.metrics, path, portTimeout, pageBytes); err == nil {
 				n.runs.page(t, path, status, body)
 			}
 		}
@@ -135,7 +139,7 @@ func (n *Node) readPorts(ctx context.Context) error {
 	var eligible *bool
 	foreign := false
 	if h.Outcome == prober.Answered {
-		if status, body, err := prober.Page(ctx, at.healthz, "/healthz", portTimeout, metricsBytes); err == nil {
+		if status, body, err := prober.Page(ctx, at.healthz, "/healthz", portTimeout, pageBytes); err == nil {
 			eligible = local.ParseHealth(body)
 			foreign = status != http.StatusServiceUnavailable && !local.IsHealth(body)
 		}

@@ -6,11 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/kproxy-exporter/kproxy-exporter/collector"
 )
@@ -39,10 +37,11 @@ type diagnoseConfig struct {
 
 // diagnose judges once, for a person, and returns the process's exit code.
 func diagnose(ctx context.Context, cfg config, l logs, out, errOut io.Writer) int {
+	errOut = printer{errOut, questionMark}
 	var report collector.Report
 	var err error
 	if cfg.diagnose.dump != "" {
-		report, err = readDump(cfg, errOut)
+		report, err = readDump(ctx, cfg, errOut)
 	} else {
 		if report, err = readLive(ctx, cfg, l, errOut); err == nil {
 			askNodes(ctx, cfg, report, errOut)
@@ -56,12 +55,12 @@ func diagnose(ctx context.Context, cfg config, l logs, out, errOut io.Writer) in
 		return exitUnknown
 	}
 	if cfg.diagnose.output == "json" {
-		encoder := json.NewEncoder(out)
+		encoder := json.NewEncoder(printer{out, jsonEscape})
 		encoder.SetIndent("", "  ")
 		encoder.SetEscapeHTML(false)
 		err = encoder.Encode(report)
 	} else {
-		_, err = io.WriteString(out, table(report))
+		_, err = io.WriteString(printer{out, questionMark}, table(report))
 	}
 	if err != nil {
 		fmt.Fprintf(errOut, "kproxy-exporter: write the answer: %v\n", err)
@@ -74,27 +73,41 @@ func diagnose(ctx context.Context, cfg config, l logs, out, errOut io.Writer) in
 	return code
 }
 
-func readDump(cfg config, errOut io.Writer) (collector.Report, error) {
-	info, err := os.Stat(cfg.diagnose.dump)
-	if err != nil {
-		return collector.Report{}, err
+// readDump reads a dump, and stops waiting for it when the context ends: it may be
+// on a file system that hangs.
+func readDump(ctx context.Context, cfg config, errOut io.Writer) (collector.Report, error) {
+	type result struct {
+		dump *collector.Dump
+		err  error
 	}
-	if !info.IsDir() {
-		return collector.Report{}, fmt.Errorf("%s is not a directory", cfg.diagnose.dump)
+	read := make(chan result, 1)
+	go func() {
+		files, err := collector.DumpFiles(cfg.diagnose.dump)
+		if err != nil {
+			read <- result{err: err}
+			return
+		}
+		defer files.Close()
+		d, err := collector.OpenDump(files, cfg.namespace, cfg.selectors)
+		read <- result{d, err}
+	}()
+	select {
+	case <-ctx.Done():
+		return collector.Report{}, errors.New("interrupted")
+	case r := <-read:
+		if r.err != nil {
+			return collector.Report{}, r.err
+		}
+		for _, p := range r.dump.Problems {
+			fmt.Fprintf(errOut, "not read: %s\n", strings.ReplaceAll(p, "\n", " "))
+		}
+		return r.dump.Report(), nil
 	}
-	d, err := collector.OpenDump(os.DirFS(cfg.diagnose.dump), cfg.namespace, cfg.selectors)
-	if err != nil {
-		return collector.Report{}, err
-	}
-	for _, p := range d.Problems {
-		fmt.Fprintf(errOut, "not read: %s\n", p)
-	}
-	return d.Report(), nil
 }
 
 // readLive reads a cluster until every node has an answer, or a while.
 func readLive(ctx context.Context, cfg config, l logs, errOut io.Writer) (collector.Report, error) {
-	client, err := newClient(cfg.kubeconfig)
+	client, err := newClient(cfg)
 	if err != nil {
 		return collector.Report{}, err
 	}
@@ -219,17 +232,7 @@ func table(r collector.Report) string {
 	if i := slices.IndexFunc(r.Nodes, func(n collector.NodeReport) bool { return n.NotFound != "" }); i >= 0 {
 		fmt.Fprintf(&b, "No kube-proxy pod or DaemonSet was found in %s (--kube-proxy.namespace, --kube-proxy.selector),\nand no ConfigMap kube-proxy, nor a program that replaces it.\n", r.Nodes[i].NotFound)
 	}
-	return printable(b.String())
-}
-
-// printable takes out what a terminal would obey: the text quotes a cluster.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r != '\n' && unicode.IsControl(r) {
-			return '?'
-		}
-		return r
-	}, s)
+	return b.String()
 }
 
 func since(t time.Time) string {

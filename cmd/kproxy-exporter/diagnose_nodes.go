@@ -72,7 +72,7 @@ func askNodes(ctx context.Context, cfg config, report collector.Report, errOut i
 
 // nodePods are the node role's pods that run, by node.
 func nodePods(ctx context.Context, cfg config) (map[string]*corev1.Pod, *kubeapi.Client, error) {
-	access, err := apiAccess(cfg.kubeconfig)
+	access, err := apiAccess(cfg)
 	if err != nil {
 		return nil, nil, err
 	}

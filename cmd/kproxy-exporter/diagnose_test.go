@@ -2,12 +2,17 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"unicode"
+
+	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/kproxy-exporter/kproxy-exporter/collector"
 )
@@ -116,7 +121,109 @@ func TestPageOfAnUnwellNode(t *testing.T) {
 
 // What a cluster says is shown, not obeyed.
 func TestPrintable(t *testing.T) {
-	if got := printable("a\x1b[2Jb\x07\tc\nd\u009b"); got != "a?[2Jb??c\nd?" {
-		t.Errorf("got %q", got)
+	const hostile = "a\x1b[2Jb\x07\tc\nd\u009b\u202ee\u2028f\u200b\U000e0001g\xff"
+	if got, want := printable(hostile, questionMark), "a?[2Jb??c\nd??e?f??g?"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	const plain = "Ünïcode 节点 \u2014 100 %\n"
+	if got := printable(plain, questionMark); got != plain {
+		t.Errorf("got %q, want %q", got, plain)
+	}
+	var out bytes.Buffer
+	encoder := json.NewEncoder(printer{&out, jsonEscape})
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(hostile); err != nil {
+		t.Fatal(err)
+	}
+	var back string
+	if err := json.Unmarshal(out.Bytes(), &back); err != nil || back != strings.ToValidUTF8(hostile, "\ufffd") {
+		t.Errorf("JSON loses text: %q, %v", back, err)
+	}
+	if i := strings.IndexFunc(out.String(), func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }); i >= 0 {
+		t.Errorf("JSON has what a terminal obeys: %q", out.String())
+	}
+}
+
+// TestHostileDump diagnoses a dump that a stranger sent: it ends, and reads nothing
+// beside the dump.
+func TestHostileDump(t *testing.T) {
+	dir := t.TempDir()
+	system := filepath.Join(dir, "kube-system")
+	secret := filepath.Join(t.TempDir(), "nodes.json")
+	write(t, filepath.Dir(secret), map[string][]byte{"nodes.json": []byte(`{"items":[{"metadata":{"name":"secret"}}]}`)})
+	for _, err := range []error{
+		os.Mkdir(system, 0o700), syscall.Mkfifo(filepath.Join(system, "pods.json"), 0o600), os.Symlink("/dev/zero", filepath.Join(system, "events.json")),
+		os.Symlink(secret, filepath.Join(dir, "nodes.json")), os.Mkdir(filepath.Join(system, "configmaps.json"), 0o700),
+		os.Mkdir(filepath.Join(system, "kube-proxy-x"), 0o700), syscall.Mkfifo(filepath.Join(system, "kube-proxy-x", "logs.txt"), 0o600),
+		os.WriteFile(filepath.Join(system, "daemonsets.json"), []byte("{\"\x1b[2J\u202e\": "), 0o600),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, output := range []string{"table", "json"} {
+		cfg := testConfig("", "")
+		cfg.diagnose.dump, cfg.diagnose.output = dir, output
+		var out, errOut bytes.Buffer
+		if code := diagnose(t.Context(), cfg, newLogs(io.Discard, "error", "logfmt"), &out, &errOut); code != exitUnknown {
+			t.Errorf("%s: it exits with %d", output, code)
+		}
+		for _, want := range []string{"pods.json: open kube-system/pods.json: not a regular file", "nodes.json: ", "events.json: ", "daemonsets.json: ", "configmaps.json: "} {
+			if !strings.Contains(errOut.String(), "not read: ") || !strings.Contains(errOut.String(), want) {
+				t.Errorf("%s: it does not report %q:\n%s", output, want, &errOut)
+			}
+		}
+		both := out.String() + errOut.String()
+		if strings.Contains(both, "secret") || strings.ContainsAny(both, "\x1b\u202e") {
+			t.Errorf("%s: it shows %q", output, both)
+		}
+	}
+	cfg := testConfig("", "")
+	cfg.diagnose.dump = dir
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	var errOut bytes.Buffer
+	if code := diagnose(ctx, cfg, newLogs(io.Discard, "error", "logfmt"), io.Discard, &errOut); code != exitUnknown || !strings.Contains(errOut.String(), "interrupted") {
+		t.Errorf("interrupted: it exits with %d: %s", code, &errOut)
+	}
+}
+
+// TestAPIAccess finds the cluster as kubectl does.
+func TestAPIAccess(t *testing.T) {
+	home, other := t.TempDir(), t.TempDir()
+	of := clientcmd.RecommendedHomeFile // of this process's HOME as it began
+	defer func() { clientcmd.RecommendedHomeFile = of }()
+	clientcmd.RecommendedHomeFile = filepath.Join(home, ".kube", "config")
+	t.Setenv("KUBECONFIG", "")
+	t.Setenv("KUBERNETES_SERVICE_HOST", "")
+	file := func(server string) []byte {
+		return []byte("apiVersion: v1\nkind: Config\nclusters: [{name: c, cluster: {server: '" + server + "'}}, {name: d, cluster: {server: '" + server + "/second'}}]\n" +
+			"contexts: [{name: c, context: {cluster: c}}, {name: d, context: {cluster: d}}]\ncurrent-context: c\n")
+	}
+	if _, err := apiAccess(config{}); err == nil || !strings.Contains(err.Error(), "no cluster to watch") {
+		t.Errorf("nothing is given: %v", err)
+	}
+	if err := os.Mkdir(filepath.Join(home, ".kube"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(home, ".kube"), map[string][]byte{"config": file("https://home")})
+	write(t, other, map[string][]byte{"a": file("https://environment"), "b": file("https://flag")})
+	for _, tc := range []struct {
+		environment string
+		given       config
+		want        string
+	}{
+		{"", config{}, "https://home"},
+		{"", config{context: "d"}, "https://home/second"},
+		{filepath.Join(other, "gone") + ":" + filepath.Join(other, "a"), config{}, "https://environment"},
+		{filepath.Join(other, "a"), config{kubeconfig: filepath.Join(other, "b")}, "https://flag"},
+		{"", config{context: "x"}, `context "x" does not exist`},
+		{"", config{kubeconfig: filepath.Join(other, "gone")}, "no such file"},
+	} {
+		t.Setenv("KUBECONFIG", tc.environment)
+		got, err := apiAccess(tc.given)
+		if err != nil && !strings.Contains(err.Error(), tc.want) || err == nil && got.Host != tc.want {
+			t.Errorf("KUBECONFIG=%s %+v: %v, %v; want %s", tc.environment, tc.given, got, err, tc.want)
+		}
 	}
 }

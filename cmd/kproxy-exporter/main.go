@@ -27,7 +27,8 @@ func newApp(cfg *config) (*kingpin.Application, commands) {
 	app := kingpin.New("kproxy-exporter", "Says why kube-proxy does not do its job, per node, as Prometheus metrics.")
 	app.Version(version.Print("kproxy-exporter"))
 	app.HelpFlag.Short('h')
-	app.Flag("kubeconfig", "Path of a kubeconfig; in a pod without it the service account is used.").Envar("KUBECONFIG").StringVar(&cfg.kubeconfig)
+	app.Flag("kubeconfig", "Path of a kubeconfig. Default: $KUBECONFIG, else ~/.kube/config, else the service account of the pod.").StringVar(&cfg.kubeconfig)
+	app.Flag("context", "Context of the kubeconfig to use. Default: its current context.").StringVar(&cfg.context)
 	app.Flag("log.level", "Only log messages of this severity or above: debug, info, warn, error; diagnose logs nothing unless asked.").Default("info").IsSetByUser(&cfg.levelSet).EnumVar(&cfg.logLevel, "debug", "info", "warn", "error")
 	app.Flag("log.format", "Format of log messages: logfmt or json.").Default("logfmt").EnumVar(&cfg.logFormat, "logfmt", "json")
 	cfg.web = kingpinflag.AddFlags(app, ":19249")
@@ -88,11 +89,11 @@ func main() {
 	app, names := newApp(&cfg)
 	command, err := app.Parse(os.Args[1:])
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "kproxy-exporter: %v; try --help\n", err)
+		fmt.Fprintf(printer{os.Stderr, questionMark}, "kproxy-exporter: %v; try --help\n", err)
 		os.Exit(2)
 	}
 	if wrong := cfg.wrong(command); wrong != "" {
-		fmt.Fprintf(os.Stderr, "kproxy-exporter: %s\n", wrong)
+		fmt.Fprintf(printer{os.Stderr, questionMark}, "kproxy-exporter: %s\n", wrong)
 		os.Exit(2)
 	}
 	if command == names.diagnose && !cfg.levelSet {
@@ -105,7 +106,7 @@ func main() {
 		}
 		debug.SetGCPercent(percent)
 	}
-	stderr := newLineWriter(os.Stderr, cfg.logFormat)
+	stderr := newLineWriter(printer{os.Stderr, questionMark}, cfg.logFormat)
 	logs := newLogs(stderr, cfg.logLevel, cfg.logFormat)
 	setKlog(logs, cfg.logLevel) // process-wide, so here and nowhere else
 

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -32,12 +31,13 @@ import (
 )
 
 type config struct {
-	kubeconfig string
-	logLevel   string
-	logFormat  string
-	levelSet   bool // by the user
-	web        *web.FlagConfig
-	profiles   bool
+	// kubeconfig and context choose the cluster; empty for the defaults.
+	kubeconfig, context string
+	logLevel            string
+	logFormat           string
+	levelSet            bool // by the user
+	web                 *web.FlagConfig
+	profiles            bool
 
 	namespace  string
 	selectors  []string
@@ -122,6 +122,17 @@ const headerTimeout = 5 * time.Second
 // the exporter has little.
 const mostConnections = 256
 
+// newServer bounds what its clients may take. It speaks HTTP/1 alone: a connection
+// of HTTP/2 carries many requests, which would pass the limit of connections.
+func newServer(handler http.Handler, l logs) *http.Server {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	return &http.Server{
+		Handler: handler, ReadHeaderTimeout: headerTimeout, ReadTimeout: headerTimeout, WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute,
+		MaxHeaderBytes: 64 << 10, Protocols: protocols, ConnState: prober.NewConnections(mostConnections).State, ErrorLog: l.server(),
+	}
+}
+
 // run serves a role until the context ends.
 func run(ctx context.Context, cfg config, l logs, newRole func(config, logs) (role, error)) error {
 	r, err := newRole(cfg, l)
@@ -134,17 +145,11 @@ func run(ctx context.Context, cfg config, l logs, newRole func(config, logs) (ro
 	}
 	registry.MustRegister(versioncollector.NewCollector("kproxy"),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	handler, err := newHandler(registry, r, l)
+	handler, err := newHandler(registry, r, l, cfg.profiles)
 	if err != nil {
 		return err
 	}
-	if cfg.profiles {
-		handler = withProfiles(handler)
-	}
-	server := &http.Server{
-		Handler: handler, ReadHeaderTimeout: headerTimeout, ReadTimeout: headerTimeout, WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute,
-		MaxHeaderBytes: 64 << 10, ConnState: prober.NewConnections(mostConnections).State, ErrorLog: l.server(),
-	}
+	server := newServer(handler, l)
 
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { r.Run(ctx); return nil })
@@ -189,7 +194,7 @@ func releaseStartup(ctx context.Context, r role) {
 
 // newClusterRole reads the whole cluster through the API.
 func newClusterRole(cfg config, l logs) (role, error) {
-	client, err := newClient(cfg.kubeconfig)
+	client, err := newClient(cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -224,15 +229,15 @@ func newNodeRole(cfg config, l logs) (role, error) {
 		services[service] = strings.TrimSpace(services[service] + " " + specs)
 	}
 	node.Probe = collector.ProbeConfig{Interval: cfg.node.probeInterval, Timeout: cfg.node.probeTimeout, Services: services, DNSName: cfg.node.probeName, Only: cfg.node.probeOnly}
-	if err := giveAPI(&node, cfg.kubeconfig); err != nil {
+	if err := giveAPI(&node, cfg); err != nil {
 		level.Warn(l.logger).Log("msg", "no access to the API: only kube-proxy's own address is asked", "err", err)
 	}
 	return collector.NewNode(node)
 }
 
 // giveAPI gives a node the access to the API that the exporter has.
-func giveAPI(n *collector.NodeConfig, kubeconfig string) error {
-	access, err := apiAccess(kubeconfig)
+func giveAPI(n *collector.NodeConfig, cfg config) error {
+	access, err := apiAccess(cfg)
 	if err != nil {
 		return err
 	}
@@ -268,26 +273,22 @@ func identity() string {
 }
 
 // newClient reads the API.
-func newClient(kubeconfig string) (*kubeapi.Client, error) {
-	cfg, err := apiAccess(kubeconfig)
+func newClient(cfg config) (*kubeapi.Client, error) {
+	access, err := apiAccess(cfg)
 	if err != nil {
 		return nil, err
 	}
-	return kubeapi.New(cfg)
+	return kubeapi.New(access)
 }
 
-// apiAccess is by the kubeconfig, or as the pod's service account.
-func apiAccess(kubeconfig string) (*rest.Config, error) {
-	cfg, err := rest.InClusterConfig()
-	if kubeconfig != "" {
-		rules := &clientcmd.ClientConfigLoadingRules{Precedence: filepath.SplitList(kubeconfig)}
-		if len(rules.Precedence) == 1 {
-			rules = &clientcmd.ClientConfigLoadingRules{ExplicitPath: kubeconfig} // it must be there
-		}
-		cfg, err = clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{}).ClientConfig()
-	}
-	if errors.Is(err, rest.ErrNotInCluster) {
-		return nil, errors.New("no cluster to watch: give --kubeconfig, or run in a pod with a service account")
+// apiAccess finds the API server as kubectl does: by --kubeconfig, $KUBECONFIG or
+// ~/.kube/config, and else by the pod's service account.
+func apiAccess(of config) (*rest.Config, error) {
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	rules.ExplicitPath = of.kubeconfig
+	cfg, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: of.context}).ClientConfig()
+	if clientcmd.IsEmptyConfig(err) {
+		return nil, errors.New("no cluster to watch: give --kubeconfig, set KUBECONFIG, write ~/.kube/config, or run in a pod with a service account")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read API access: %w", err)

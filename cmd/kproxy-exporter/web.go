@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"slices"
+	"strconv"
 	"sync"
 
 	"github.com/klauspost/compress/gzhttp"
@@ -46,9 +47,9 @@ var causesTemplate = template.Must(template.New("causes").Parse(causesHTML))
 // pageOrder is the order of the nodes on the page for people.
 var pageOrder = []string{collector.StateSick, collector.StateUnwell, collector.StateUnknown, collector.StateHealthy, collector.StateAbsent}
 
-func newHandler(registry *prometheus.Registry, r role, l logs) (http.Handler, error) {
+func newHandler(registry *prometheus.Registry, r role, l logs, profiles bool) (http.Handler, error) {
 	landing, err := web.NewLandingPage(web.LandingConfig{
-		Name: "kproxy-exporter", Description: "Why kube-proxy does not do its job, per node.", Version: version.Info(),
+		Name: "kproxy-exporter", Description: "Why kube-proxy does not do its job, per node.", Version: version.Info(), Profiling: strconv.FormatBool(profiles),
 		Links: []web.LandingLinks{
 			{Address: "/causes", Text: "Causes", Description: "what is wrong now, with evidence and what to do"},
 			{Address: "/metrics", Text: "Metrics"},
@@ -78,19 +79,13 @@ func newHandler(registry *prometheus.Registry, r role, l logs) (http.Handler, er
 	if p, ok := r.(onceProber); ok {
 		mux.HandleFunc("GET /probe", probe(p))
 	}
+	if profiles { // they tell much and cost much, so only on demand
+		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	}
 	return mux, nil
-}
-
-// withProfiles adds what Go's profiler shows: it tells much and costs much, so only
-// on demand.
-func withProfiles(h http.Handler) http.Handler {
-	mux := http.NewServeMux()
-	mux.Handle("/", h)
-	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
-	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
-	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
-	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
-	return mux
 }
 
 func text(w http.ResponseWriter, status int, body string) {

@@ -238,7 +238,19 @@ func TestServerLog(t *testing.T) {
 	cfg.web.WebConfigFile, cfg.logLevel = &file, "debug"
 	var log lockedBuffer
 	i := startWith(t, cfg, &log)
-	c, err := net.Dial("tcp", strings.TrimPrefix(i.url, "http://"))
+	address := strings.TrimPrefix(i.url, "http://")
+	// The test server's certificate is not checked: only the protocol matters.
+	client := &http.Client{Transport: &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+	res, err := client.Get("https://" + address + "/-/healthy")
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	client.CloseIdleConnections()
+	if res.ProtoMajor != 1 {
+		t.Errorf("a client that can speaks HTTP/%d: many requests on one connection", res.ProtoMajor)
+	}
+	c, err := net.Dial("tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -262,6 +274,9 @@ func TestProfilesByFlag(t *testing.T) {
 		i := startWith(t, cfg, io.Discard)
 		if status, _ := i.get(t, "/debug/pprof/heap"); (status == http.StatusOK) != on {
 			t.Errorf("with the flag %t a profile answers %d", on, status)
+		}
+		if _, page := i.get(t, "/"); strings.Contains(page, "debug/pprof") != on {
+			t.Errorf("with the flag %t the landing page is %s", on, page)
 		}
 		i.stop()
 		if err := <-i.done; err != nil {

@@ -355,6 +355,25 @@ func TestForeignFamilies(t *testing.T) {
 	}
 }
 
+// TestMetricsBounds is for a process that has kube-proxy's port and answers as much
+// as is read.
+func TestMetricsBounds(t *testing.T) {
+	labels := strings.Builder{}
+	for i := range 1000 {
+		fmt.Fprintf(&labels, `l%d="",`, i)
+	}
+	for name, body := range map[string]string{
+		"a long line":        "other " + strings.Repeat("x", metricsLineBytes) + "\n",
+		"many labels":        queuedMetric + "{" + labels.String() + "} 1\n",
+		"many samples":       strings.Repeat(queuedMetric+`{ip_family="IPv4"} 1`+"\n", metricsLines+1),
+		"a line without end": queuedMetric + "{" + strings.Repeat("x", 4<<20),
+	} {
+		if m, err := ParseProxyMetrics([]byte(body)); err == nil {
+			t.Errorf("%s: %+v", name, m)
+		}
+	}
+}
+
 // A file that would hold up who opens it is none.
 func TestOpenHoldsNobodyUp(t *testing.T) {
 	root := proc(t)

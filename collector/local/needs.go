@@ -3,6 +3,8 @@ package local
 import (
 	"bytes"
 	"errors"
+	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -34,11 +36,29 @@ func SysctlIsZero(procfs, name string) (bool, error) {
 // usualPath is where programs are in an image that does not say so.
 const usualPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
+// environBytes bounds the environment of a process, which may be as long as its
+// owner likes; that of a container has some kilobytes.
+const environBytes = 1 << 20
+
+// readBounded reads a file of at most limit bytes.
+func readBounded(name string, limit int64) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && int64(len(b)) > limit {
+		err = fmt.Errorf("read %s: more than %d bytes", name, limit)
+	}
+	return b, err
+}
+
 // Lacks is whether the process would not find a program, and where it would
 // look. It needs the right to trace the process (CAP_SYS_PTRACE).
 func (p *Process) Lacks(program string) (bool, string, error) {
 	dir := filepath.Join(p.procfs, strconv.Itoa(p.PID))
-	environ, err := os.ReadFile(filepath.Join(dir, "environ"))
+	environ, err := readBounded(filepath.Join(dir, "environ"), environBytes)
 	if err != nil {
 		return false, "", err
 	}

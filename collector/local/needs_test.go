@@ -3,6 +3,7 @@ package local
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -68,5 +69,21 @@ func TestSysctl(t *testing.T) {
 	}
 	if there, err := Exists(root, "sys/net/one/two"); err == nil || there {
 		t.Errorf("below a file: %v %v", there, err)
+	}
+}
+
+// TestLacksBounds is for a process whose environment is as long as it likes.
+func TestLacksBounds(t *testing.T) {
+	procfs := t.TempDir()
+	dir := filepath.Join(procfs, "7")
+	if err := os.MkdirAll(filepath.Join(dir, "root"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "environ"), []byte("A="+strings.Repeat("x", environBytes)+"\x00PATH=/bin\x00"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := &Process{PID: 7, procfs: procfs}
+	if lacks, _, err := p.Lacks("nft"); err == nil || lacks || !strings.Contains(err.Error(), "more than") {
+		t.Errorf("it lacks it: %t, %v", lacks, err)
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"strings"
 	"time"
 
 	dto "github.com/prometheus/client_model/go"
@@ -51,18 +50,33 @@ var readMetrics = []string{
 // NoFamily is the family of metrics without the label.
 const NoFamily = "all"
 
+// Bounds of an exposition: any process may have kube-proxy's port. kube-proxy's
+// longest line has some hundred bytes, and of what is read here it has some ten lines.
+const (
+	metricsLineBytes = 16 << 10
+	metricsLabels    = 64  // of a line
+	metricsLines     = 256 // that are parsed
+)
+
 // ParseProxyMetrics reads an exposition in the text format; only the lines that
-// matter are parsed at all.
+// matter are parsed at all. It fails if a line is too long, or has too many labels.
 func ParseProxyMetrics(body []byte) (ProxyMetrics, error) {
 	out := ProxyMetrics{Families: map[string]FamilyMetrics{}}
 	var wanted bytes.Buffer
 	lines := bufio.NewScanner(bytes.NewReader(body))
-	lines.Buffer(nil, len(body)+1)
+	lines.Buffer(nil, metricsLineBytes)
+	read := 0
 	for lines.Scan() {
 		for _, name := range readMetrics {
-			if rest, ok := strings.CutPrefix(lines.Text(), name); ok && rest != "" && (rest[0] == '{' || rest[0] == ' ') {
-				wanted.WriteString(lines.Text() + "\n")
+			rest, ok := bytes.CutPrefix(lines.Bytes(), []byte(name))
+			if !ok || len(rest) == 0 || rest[0] != '{' && rest[0] != ' ' {
+				continue
 			}
+			if read++; read > metricsLines || bytes.Count(rest, []byte("=")) > metricsLabels {
+				return out, fmt.Errorf("kube-proxy's metrics: more than %d samples or %d labels of %s", metricsLines, metricsLabels, name)
+			}
+			wanted.Write(lines.Bytes())
+			wanted.WriteByte('\n')
 		}
 	}
 	if err := lines.Err(); err != nil {

@@ -282,6 +282,41 @@ func TestTwoReleases(t *testing.T) {
 	}
 }
 
+// TestStackSelects installs as the README says, for kube-prometheus-stack: its
+// Prometheus selects objects with the label release alone. The notes name the
+// labels, and how to find which ones are needed.
+func TestStackSelects(t *testing.T) {
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, command, _ := strings.Cut(string(readme), "helm install kproxy-exporter deploy/kproxy-exporter")
+	command, _, _ = strings.Cut(command, "```")
+	args := []string{"install", "mine", chartDir, "--dry-run=client", "--namespace", "tools"}
+	for _, word := range strings.Fields(command) {
+		if strings.Contains(word, "=") {
+			args = append(args, "--set", word)
+		}
+	}
+	out, err := helm(t, nil, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	manifests, notes, _ := strings.Cut(out, "NOTES:")
+	for _, kind := range []string{"PodMonitor", "PrometheusRule"} {
+		_, object, found := strings.Cut(manifests, "kind: "+kind+"\n")
+		metadata, _, _ := strings.Cut(object, "\nspec:")
+		if !found || !strings.Contains(metadata, "release: STACK") {
+			t.Errorf("%s has not the label release:\n%s", kind, metadata)
+		}
+	}
+	for _, want := range []string{"podMonitorSelector", "ruleSelector", "podMonitor.labels", "release=NAME"} {
+		if !strings.Contains(notes, want) {
+			t.Errorf("the notes do not name %s:\n%s", want, notes)
+		}
+	}
+}
+
 // TestGoodValues is of what a schema must let through.
 func TestGoodValues(t *testing.T) {
 	for _, set := range []string{
