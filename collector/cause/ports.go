@@ -34,6 +34,7 @@ type Port struct {
 // flags or ConfigMap bind it.
 type Reach string
 
+// Values of Reach.
 const (
 	ReachAll      Reach = ""         // from everywhere
 	ReachLoopback Reach = "loopback" // from the node alone
