@@ -103,7 +103,7 @@ func NewCluster(cfg Config) (*Cluster, error) {
 	}
 	c := &Cluster{sources: sources{api: cfg.API, logger: cfg.Logger, klog: cfg.Klog}, cfg: cfg, selectors: parsed, runs: newRunningConfigs(), presence: newPresence(), history: newHistory(cfg.Logger)}
 	c.goneSince, c.wantedSince, c.lastEviction = c.presence.goneSince, c.presence.wantedSince, c.presence.lastEviction
-	c.everSeen, c.lookedFor = c.presence.everSeen, lookedFor(cfg.Namespace, cfg.Selectors)
+	c.everSeen, c.lookedFor, c.proxyNamespace = c.presence.everSeen, lookedFor(cfg.Namespace, cfg.Selectors), cfg.Namespace
 	c.logs = newLogReader(cfg.API, cfg.Logger)
 	c.view.logs = c.logs.log
 	c.running = c.runs.of

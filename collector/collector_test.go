@@ -314,6 +314,9 @@ func TestExpected(t *testing.T) {
 		return func(d *appsv1.DaemonSet) { d.Namespace = namespace }
 	}
 	tenants := daemonSet("cilium", "cilium", in("tenant"))
+	only := func(name string) *appsv1.DaemonSet {
+		return daemonSet("cilium", "cilium", func(d *appsv1.DaemonSet) { d.Spec.Template.Spec.NodeSelector["only"] = name })
+	}
 	unscheduled := daemonSet("cilium", "cilium", func(d *appsv1.DaemonSet) { d.Status.DesiredNumberScheduled = 0 })
 	fargate := node("n1", func(n *corev1.Node) { n.Labels["eks.amazonaws.com/compute-type"] = "fargate" })
 	k3s := node("n1", func(n *corev1.Node) { n.Status.NodeInfo.KubeletVersion = "v1.37.2+k3s1" })
@@ -343,7 +346,7 @@ func TestExpected(t *testing.T) {
 		{"kube-proxy that selects nobody", []runtime.Object{node("n1"), nowhere("off")}, true, "daemonset"},
 		{"Calico eBPF", []runtime.Object{node("n1"), calico("true")}, false, "calico_ebpf"},
 		{"Calico with iptables", []runtime.Object{node("n1"), calico("false"), configMap("kube-proxy", nil)}, true, "default"},
-		{"Antrea", []runtime.Object{node("n1"), daemonSet("antrea-agent", "antrea")}, false, "antrea"},
+		{"Cilium on another node alone", []runtime.Object{node("n1"), only("n2"), configMap("kube-proxy", nil)}, true, "default"},
 		{"k3s", []runtime.Object{k3s}, false, "embedded"},
 		{"Fargate", []runtime.Object{fargate, daemonSet("kube-proxy", "kube-proxy")}, false, "virtual_node"},
 		{"static pods elsewhere", []runtime.Object{node("n1"), node("n2"), mirror}, true, "static_pod"},
@@ -364,6 +367,49 @@ func TestExpected(t *testing.T) {
 
 func configMap(name string, data map[string]string) *corev1.ConfigMap {
 	return &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "kube-system"}, Data: data}
+}
+
+// TestReplacementUnclear is for programs that replace kube-proxy only if their
+// configuration says so, which was not read: whether it is expected is unknown.
+func TestReplacementUnclear(t *testing.T) {
+	in := func(namespace string) func(*appsv1.DaemonSet) {
+		return func(d *appsv1.DaemonSet) { d.Namespace = namespace }
+	}
+	forbidden := func(client *fake.Clientset) {
+		client.PrependReactor("list", "configmaps", func(k8stesting.Action) (bool, runtime.Object, error) {
+			return true, nil, errors.New("forbidden")
+		})
+	}
+	for name, tc := range map[string]struct {
+		prepare func(*fake.Clientset)
+		objects []runtime.Object
+	}{
+		"Cilium in a namespace whose cilium-config is not read": {func(*fake.Clientset) {}, []runtime.Object{node("n1"), daemonSet("cilium", "cilium", in("cilium")), configMap("kube-proxy", nil)}},
+		"Cilium, and ConfigMaps cannot be read":                 {forbidden, []runtime.Object{node("n1"), daemonSet("cilium", "cilium")}},
+		"Antrea":                                                {func(*fake.Clientset) {}, []runtime.Object{node("n1"), daemonSet("antrea-agent", "antrea"), configMap("kube-proxy", nil)}},
+		"nothing, and ConfigMaps cannot be read":                {forbidden, []runtime.Object{node("n1")}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				client := fake.NewClientset(tc.objects...)
+				tc.prepare(client)
+				c, err := NewCluster(Config{API: fakeAPI{client}, Namespace: "kube-system", Selectors: []string{"k8s-app=kube-proxy"}, StaleAfter: time.Minute, Logger: log.NewNopLogger(), Klog: logr.Discard()})
+				if err != nil {
+					t.Fatal(err)
+				}
+				ctx, cancel := context.WithCancel(t.Context())
+				done := make(chan struct{})
+				go func() { c.Run(ctx); close(done) }()
+				time.Sleep(40 * time.Second)
+				synctest.Wait()
+				if r := reportOf(t, c, "n1"); r.Expected != nil || r.Healthy != nil || r.NotFound != "" || r.Primary != nil || !slices.Contains(r.Unknown, "missing_on_node") {
+					t.Errorf("got %+v", r)
+				}
+				cancel()
+				<-done
+			})
+		})
+	}
 }
 
 // TestNothingFound is for clusters whose kube-proxy runs in a way that is not

@@ -43,7 +43,13 @@ func convertConfigMap(object any) (configRow, bool) {
 		}
 		return row, true
 	}
-	return configRow{config: parseConfig(m.Namespace+"/"+m.Name, m.Data)}, true
+	row := configRow{config: parseConfig(m.Namespace+"/"+m.Name, m.Data)}
+	for _, f := range m.ManagedFields {
+		if f.Time != nil && f.Time.After(row.config.Modified) {
+			row.config.Modified = f.Time.Time
+		}
+	}
+	return row, true
 }
 
 // parseConfig finds kube-proxy's configuration among a ConfigMap's keys and

@@ -53,6 +53,9 @@ func convertDaemonSet(namespace string, matches func(podLabels map[string]string
 			return daemonSetRow{}, false
 		}
 		row := daemonSetRow{namespace: d.Namespace, name: d.Name, created: d.CreationTimestamp.Time}
+		spec := d.Spec.Template.Spec
+		row.nodeSelector, row.affinity = spec.NodeSelector, spec.Affinity
+		row.tolerations = append(slices.Clone(spec.Tolerations), addedTolerations(spec.HostNetwork)...)
 		if d.Namespace == namespace || slices.Contains(replacementNamespaces, d.Namespace) {
 			reason := replacements[d.Name]
 			if d.Name == "calico-node" && hasEnv(d, "FELIX_BPFENABLED", "true") {
@@ -69,9 +72,6 @@ func convertDaemonSet(namespace string, matches func(podLabels map[string]string
 		s := d.Status
 		row.rollingOut = d.Spec.UpdateStrategy.Type != appsv1.OnDeleteDaemonSetStrategyType &&
 			(s.ObservedGeneration < d.Generation || s.UpdatedNumberScheduled < s.DesiredNumberScheduled)
-		spec := d.Spec.Template.Spec
-		row.nodeSelector, row.affinity = spec.NodeSelector, spec.Affinity
-		row.tolerations = append(slices.Clone(spec.Tolerations), addedTolerations(spec.HostNetwork)...)
 		return row, true
 	}
 }

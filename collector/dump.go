@@ -73,8 +73,8 @@ func OpenDump(files fs.FS, namespace string, podSelectors []string) (*Dump, erro
 		lastEviction: func(string) *cause.Eviction { return nil },
 		wantedSince:  func(string, *cause.Placement, time.Time) time.Time { return time.Time{} },
 		everSeen:     func(now bool) bool { return now },
-		lookedFor:    lookedFor(namespace, podSelectors),
-		dump:         true,
+		lookedFor:    lookedFor(namespace, podSelectors), proxyNamespace: namespace,
+		dump: true,
 	}
 	d.fresh[nodePart] = load(d, "nodes.json", d.nodes, d.seenNode)
 	d.fresh[podPart] = load(d, path.Join(namespace, "pods.json"), d.pods[0], d.seenPod)

@@ -46,6 +46,13 @@ func DumpFiles(dir string) (interface {
 	fs.FS
 	io.Closer
 }, error) {
+	info, err := os.Stat(dir)
+	if err == nil && !info.IsDir() {
+		err = &fs.PathError{Op: "open", Path: dir, Err: errors.New("not a directory")} // a pipe would not be opened at once
+	}
+	if err != nil {
+		return nil, err
+	}
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -65,12 +66,11 @@ func convertPod(object any) (podRow, bool) {
 			row.status.Hostname, row.status.HostnameFlag = flagValue(argv, "--hostname-override")
 			row.status.Hostname = strings.ToLower(strings.TrimSpace(row.status.Hostname)) // as kube-proxy does
 			row.status.ArgsKnown = len(argv) > 0
-			path, configured := flagValue(argv, "--config")
+			file, configured := flagValue(argv, "--config")
 			if configured {
-				row.status.ConfigFrom = intern(configMapAt(p, &c, path))
+				row.status.ConfigFrom = intern(configMapAt(p, &c, file))
 			}
-			shell := slices.ContainsFunc(argv, func(a string) bool { return strings.ContainsAny(a, " \n") })
-			if row.status.ArgsKnown && !configured && !shell {
+			if !configured && runsKubeProxy(argv) {
 				row.status.Flags = &cause.BindFlags{Metrics: bindFlag(argv, "--metrics-bind-address"), Healthz: bindFlag(argv, "--healthz-bind-address")}
 			}
 		}
@@ -113,6 +113,12 @@ func configMapAt(p *corev1.Pod, c *corev1.Container, path string) string {
 // what a variable fills in is not literal.
 func flagValue(argv []string, flag string) (value string, found bool) {
 	for i, a := range argv {
+		if name, value, given := strings.Cut(a, "="); strings.HasPrefix(a, "--") && !strings.Contains(name, " ") {
+			a = strings.ReplaceAll(name, "_", "-") // as kube-proxy reads it
+			if given {
+				a += "=" + value
+			}
+		}
 		switch {
 		case strings.HasPrefix(a, flag+"="):
 			value, found = a[len(flag)+1:], true
@@ -128,9 +134,20 @@ func flagValue(argv []string, flag string) (value string, found bool) {
 	return value, found
 }
 
+// runsKubeProxy reports whether a command line is kube-proxy's own, so that it has
+// all of its flags: not a shell's or a script's. Programs that start another, such
+// as go-runner, have it as an argument.
+func runsKubeProxy(argv []string) bool {
+	shell := slices.ContainsFunc(argv, func(a string) bool { return strings.ContainsAny(a, " \n") })
+	return !shell && slices.ContainsFunc(argv, func(a string) bool { return path.Base(a) == "kube-proxy" })
+}
+
 // bindFlag returns the value of a flag that is an address; cause.BindVariable if
 // a variable fills it in, and empty if there is no such flag.
 func bindFlag(argv []string, flag string) string {
+	if _, found := flagValue(argv, strings.Replace(flag, "-bind-address", "-port", 1)); found {
+		return cause.BindVariable // the older flag for the port decides too
+	}
 	value, found := flagValue(argv, flag)
 	if found && value == "" {
 		return cause.BindVariable

@@ -63,6 +63,12 @@ func bindOf(written string, otherwise bind) bind {
 	return out
 }
 
+// changedSince reports whether a ConfigMap may have been changed since a container
+// began, which then runs with what it was before.
+func changedSince(config *cause.Config, c *cause.Container) bool {
+	return c != nil && (config.Since.After(c.Started) || config.Modified.After(c.Started))
+}
+
 // bindsOf returns where a pod's kube-proxy listens: by its flags, which count
 // only without a configuration file, else by the ConfigMap if the file is in it.
 // p is nil for a node without a pod.
@@ -75,7 +81,7 @@ func bindsOf(p *cause.Pod, config *cause.Config) (metrics, healthz bind) {
 	} else {
 		metrics, healthz, config = metricsDefault, healthzDefault, nil
 	}
-	if p == nil || config == nil || p.ConfigFrom != config.Name {
+	if p == nil || config == nil || p.ConfigFrom != config.Name || changedSince(config, p.Container) {
 		metrics.reach, healthz.reach = cause.ReachUnknown, cause.ReachUnknown
 	}
 	return metrics, healthz

@@ -45,9 +45,9 @@ func probeWords(text string) []string {
 	return out
 }
 
-// boundProbe keeps of an annotation what is read of it.
+// boundProbe copies of an annotation what is read of it, so that the rest is not kept.
 func boundProbe(text string) string {
-	return strings.Join(probeWords(text), " ")
+	return strings.Clone(strings.Join(probeWords(text), " "))
 }
 
 // parseProbeSpecs reads what ProbeAnnotation says: the first maxProbeWords words.

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -52,10 +53,11 @@ func TestProbeAnnotationBounds(t *testing.T) {
 		text           string
 		targets, wrong int
 	}{
-		"distinct words":  {distinct.String(), maxProbeWords, 1},
-		"one word, often": {strings.Repeat("tcp:7/nodeport ", 256<<10/15), 1, 1},
-		"spaces":          {strings.Repeat(" ", 256<<10), 0, 0},
-		"one long word":   {"tcp:" + strings.Repeat("7", 256<<10), 0, 1},
+		"distinct words":    {distinct.String(), maxProbeWords, 1},
+		"one word, often":   {strings.Repeat("tcp:7/nodeport ", 256<<10/15), 1, 1},
+		"spaces":            {strings.Repeat(" ", 256<<10), 0, 0},
+		"a word and spaces": {"tcp:7/nodeport" + strings.Repeat(" ", 256<<10), 1, 0},
+		"one long word":     {"tcp:" + strings.Repeat("7", 256<<10), 0, 1},
 	} {
 		service := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "web", Annotations: map[string]string{ProbeAnnotation: tc.text}}, Spec: corev1.ServiceSpec{ClusterIP: "10.96.0.7"}}
 		for i := range int32(1000) {
@@ -63,6 +65,9 @@ func TestProbeAnnotationBounds(t *testing.T) {
 		}
 		d := newDesired(&NodeConfig{})
 		s := wantedServiceOf(service)
+		if kept, text := unsafe.StringData(s.probe), unsafe.StringData(tc.text); len(s.probe) > 0 && uintptr(unsafe.Pointer(kept)) >= uintptr(unsafe.Pointer(text)) && uintptr(unsafe.Pointer(kept)) < uintptr(unsafe.Pointer(text))+uintptr(len(tc.text)) {
+			t.Errorf("%s: the whole annotation is kept", name)
+		}
 		if most := (maxProbeWords + 1) * (maxProbeWord + 2); len(s.probe) > most {
 			t.Errorf("%s: %d bytes are kept, more than %d", name, len(s.probe), most)
 		}

@@ -379,6 +379,11 @@ func TestBinds(t *testing.T) {
 		"one address":         {argv("kube-proxy", "--metrics-bind-address=192.0.2.1:10249"), nil, bind{10249, unknown}, bind{10256, all}},
 		"a variable":          {argv("kube-proxy", "--metrics-bind-address=$(HOST_IP):10249"), nil, bind{10249, unknown}, bind{10256, all}},
 		"a shell":             {argv("/bin/sh", "-c", "exec kube-proxy --v=2 1>>/var/log/kube-proxy.log 2>&1"), nil, bind{10249, unknown}, bind{10256, unknown}},
+		"a script":            {argv("/scripts/start-kube-proxy.sh"), nil, bind{10249, unknown}, bind{10256, unknown}},
+		"PowerShell":          {argv("powershell", "$env:CONTAINER_SANDBOX_MOUNT_POINT/start.ps1"), nil, bind{10249, unknown}, bind{10256, unknown}},
+		"go-runner (kops)":    {argv("/go-runner", "--log-file=/var/log/kube-proxy.log", "/usr/local/bin/kube-proxy", "--v=2"), nil, bind{10249, node}, bind{10256, all}},
+		"underscores":         {argv("kube-proxy", "--healthz_bind_address=127.0.0.1", "--metrics_bind_address", "0.0.0.0"), nil, bind{10249, all}, bind{10256, node}},
+		"the older flag":      {argv("kube-proxy", "--healthz-port=0"), nil, bind{10249, node}, bind{10256, unknown}},
 		"the image's command": {argv(), nil, bind{10249, unknown}, bind{10256, unknown}},
 		"bad addresses":       {argv("kube-proxy", "--metrics-bind-address=x:y", "--healthz-bind-address=127.0.0.1:70000"), nil, bind{10249, unknown}, bind{10256, unknown}},
 	}
@@ -391,7 +396,14 @@ func TestBinds(t *testing.T) {
 			t.Errorf("%s: metrics %v, healthz %v; want %v, %v", name, m, h, tc.metrics, tc.healthz)
 		}
 	}
-	row, _ := convertPod(pod("n1", argv("kube-proxy", "--hostname-override=N1 ")))
+	row, _ := convertPod(pod("n1", kubeadm))
+	for _, changed := range []*cause.Config{{Since: old.Add(time.Second)}, {Modified: old.Add(time.Second)}} {
+		changed.Name, changed.MetricsBind, changed.HealthzBind = "kube-system/kube-proxy", "0.0.0.0:10249", "0.0.0.0:10256"
+		if m, h := bindsOf(&row.status, changed); m.reach != unknown || h.reach != unknown {
+			t.Errorf("a ConfigMap that was changed after the container began: %v, %v", m, h)
+		}
+	}
+	row, _ = convertPod(pod("n1", argv("kube-proxy", "--hostname-override=N1 ")))
 	if row.status.Hostname != "n1" {
 		t.Errorf("kube-proxy makes %q of it", row.status.Hostname)
 	}

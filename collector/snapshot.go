@@ -37,9 +37,10 @@ type view struct {
 	wantedSince func(node string, p *cause.Placement, now time.Time) time.Time
 	// everSeen reports whether a kube-proxy pod or DaemonSet was seen, now or before.
 	everSeen func(now bool) bool
-	// lookedFor is where kube-proxy was looked for, for people.
-	lookedFor string
-	dump      bool
+	// lookedFor is where kube-proxy was looked for, for people; proxyNamespace is
+	// its namespace, whose cilium-config is read.
+	lookedFor, proxyNamespace string
+	dump                      bool
 }
 
 // snapshots judges by what is fresh.
@@ -79,11 +80,14 @@ type world struct {
 	own       []*daemonSetRow
 	config    *cause.Config
 	portsOf   func(*cause.Pod, string) *cause.Ports
-	// replaced is the reason that a DaemonSet gives in kube-proxy's place,
-	// claims the one that another proxy's configuration gives.
-	replaced, claims string
-	noTarget         string
-	differs          map[*cause.RunningSettings][]string
+	// replacers are DaemonSets that replace kube-proxy, or may; claims is the reason
+	// that another proxy's configuration gives.
+	replacers []*daemonSetRow
+	claims    string
+	// ciliumKeeps reports that cilium-config leaves Services to kube-proxy.
+	ciliumKeeps bool
+	noTarget    string
+	differs     map[*cause.RunningSettings][]string
 }
 
 func (c *view) world(now time.Time, fresh map[part]bool) *world {
@@ -94,19 +98,16 @@ func (c *view) world(now time.Time, fresh map[part]bool) *world {
 			w.static = w.static || r.status.Static
 		})
 	}
-	denied := false
 	for _, t := range c.configs {
 		t.each(func(r *configRow) {
-			denied = denied || r.keeps
+			w.ciliumKeeps = w.ciliumKeeps || r.keeps
 			w.installed = w.installed || !r.cilium
 		})
 	}
 	c.daemonSets.each(func(r *daemonSetRow) {
-		switch {
-		case r.replaces == cause.ReasonCilium && denied:
-		case r.replaces != "":
-			w.replaced = r.replaces
-		default:
+		if r.replaces != "" {
+			w.replacers = append(w.replacers, r)
+		} else {
 			w.own = append(w.own, r)
 		}
 	})
@@ -153,7 +154,7 @@ func (w *world) snapshot(n *nodeRow) *cause.Snapshot {
 		s.Placement, excluded = place(w.own, n, w.events)
 		s.Placement.WantedSince = w.wantedSince(n.name, s.Placement, w.now)
 		s.Expected = expected(n, s, excluded, w)
-		if s.Expected == nil {
+		if _, unclear := w.replacement(n); s.Expected == nil && !unclear && w.fresh[configPart] {
 			s.NotFound = w.lookedFor
 		}
 	}
@@ -274,11 +275,30 @@ func place(own []*daemonSetRow, n *nodeRow, events map[objectKey][]cause.Event) 
 	return out, excluded
 }
 
+// replacement returns the reason for which another program replaces kube-proxy on
+// a node, empty if none does. unclear reports that one runs there whose
+// configuration decides, and that was not read.
+func (w *world) replacement(n *nodeRow) (reason string, unclear bool) {
+	for _, d := range w.replacers {
+		if p, _ := d.placement(n); !p.Selected || p.Untolerated != "" {
+			continue
+		}
+		switch {
+		case d.replaces == cause.ReasonAntrea, d.replaces == cause.ReasonCilium && (d.namespace != w.proxyNamespace || !w.fresh[configPart]):
+			unclear = true
+		case d.replaces == cause.ReasonCilium && w.ciliumKeeps:
+		default:
+			reason = d.replaces
+		}
+	}
+	return reason, unclear && reason == ""
+}
+
 // expected returns whether kube-proxy should run on a node, and why; nil if
 // neither kube-proxy nor a replacement was found, so that it may run in a way
 // that is not known here.
 func expected(n *nodeRow, s *cause.Snapshot, excluded bool, w *world) *cause.Expected {
-	replaced := w.replaced
+	replaced, unclear := w.replacement(n)
 	mirror := slices.ContainsFunc(s.Pods.List, func(p cause.Pod) bool { return p.Static })
 	switch {
 	case mirror:
@@ -289,12 +309,16 @@ func expected(n *nodeRow, s *cause.Snapshot, excluded bool, w *world) *cause.Exp
 		return &cause.Expected{Reason: cause.ReasonExcluded}
 	case s.Placement.DaemonSet != "" && !s.Placement.Selected && replaced != "" && len(s.Pods.List) == 0:
 		return &cause.Expected{Reason: replaced}
+	case s.Placement.DaemonSet != "" && !s.Placement.Selected && unclear && len(s.Pods.List) == 0:
+		return nil
 	case s.Placement.DaemonSet != "", len(s.Pods.List) > 0:
 		return &cause.Expected{Yes: true, Reason: cause.ReasonDaemonSet}
 	case n.embedded():
 		return &cause.Expected{Reason: cause.ReasonEmbedded}
 	case replaced != "":
 		return &cause.Expected{Reason: replaced}
+	case unclear:
+		return nil
 	case w.static:
 		return &cause.Expected{Yes: true, Reason: cause.ReasonStaticPod}
 	case w.installed:

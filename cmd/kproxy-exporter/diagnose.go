@@ -50,6 +50,9 @@ func diagnose(ctx context.Context, cfg config, l logs, out, errOut io.Writer) in
 	if err == nil {
 		report, err = only(report, cfg.diagnose.node)
 	}
+	for i := range report.Nodes { // a dump may have any name
+		report.Nodes[i].Node = strings.ReplaceAll(report.Nodes[i].Node, "\n", "?")
+	}
 	if err != nil {
 		fmt.Fprintf(errOut, "kproxy-exporter: could not tell: %v\n", err)
 		return exitUnknown
@@ -165,7 +168,7 @@ func only(r collector.Report, node string) (collector.Report, error) {
 		if n.Node == node {
 			return collector.Report{Nodes: []collector.NodeReport{n}}, nil
 		}
-		names = append(names, n.Node)
+		names = append(names, strings.ReplaceAll(n.Node, "\n", "?"))
 	}
 	return r, fmt.Errorf("there is no node %q; there are: %s", node, strings.Join(names, ", "))
 }

@@ -178,7 +178,23 @@ func TestHostileDump(t *testing.T) {
 			t.Errorf("%s: it shows %q", output, both)
 		}
 	}
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	cfg := testConfig("", "")
+	cfg.diagnose.dump = pipe
+	if _, err := readDump(t.Context(), cfg, io.Discard); err == nil || !strings.Contains(err.Error(), "not a directory") {
+		t.Errorf("a pipe for a directory: %v", err)
+	}
+	lines := t.TempDir()
+	write(t, lines, map[string][]byte{"nodes.json": []byte(`{"items":[{"metadata":{"name":"n1\nNo cause found: all"}}]}`)})
+	cfg.diagnose.dump = lines
+	var both bytes.Buffer
+	diagnose(t.Context(), cfg, newLogs(io.Discard, "error", "logfmt"), &both, &both)
+	if strings.Contains(both.String(), "\nNo cause found: all") || !strings.Contains(both.String(), "n1?No cause found: all") {
+		t.Errorf("a node's name forges a line:\n%s", &both)
+	}
 	cfg.diagnose.dump = dir
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

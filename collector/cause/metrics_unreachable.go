@@ -42,7 +42,9 @@ var metricsUnreachable = Cause{
 		switch {
 		case m.Reach == ReachLoopback && m.says(PortTimeout, c.Started):
 			return active(m.Since, Finding{"localhost_bind", evidence()})
-		case m.says(PortRefused, c.Started) && (h.Outcome == PortAnswered || m.Reach == ReachLoopback && s.Ports.deaf(s.runningPod()) != Active):
+		case m.Reach == ReachLoopback && s.Ports.deaf(s.runningPod()) == Unknown:
+			return unknown("whether kube-proxy works")
+		case m.says(PortRefused, c.Started) && (h.Outcome == PortAnswered || m.Reach == ReachLoopback && s.Ports.deaf(s.runningPod()) == Inactive):
 			v := active(m.Since, Finding{"localhost_bind", evidence()})
 			v.Because = "port_conflict" // if its log says that somebody else was there
 			return v

@@ -72,6 +72,10 @@ func TestReach(t *testing.T) {
 		return p
 	}
 	silent := noAnswer(10256, PortSilent)
+	silentOnLoopback := silent
+	silentOnLoopback.Reach = ReachLoopback
+	metrics := answers(10249, 200, 0)
+	metrics.Reach = ReachLoopback
 	log := func(class string) *Log { return &Log{Class: class, At: now} }
 	tests := map[string]struct {
 		metrics, healthz Port
@@ -82,10 +86,14 @@ func TestReach(t *testing.T) {
 	}{
 		"both on loopback (RKE2)":                   {refused(10249, ReachLoopback), refused(10256, ReachLoopback), nil, Active, "metrics_unreachable", false},
 		"kubeadm's defaults, healthz answers":       {refused(10249, ReachLoopback), answers(10256, 200, 0), nil, Active, "metrics_unreachable", false},
-		"kubeadm's defaults, healthz closed":        {refused(10249, ReachLoopback), refused(10256, ReachAll), nil, Unknown, "metrics_unreachable", true},
+		"kubeadm's defaults, healthz closed":        {refused(10249, ReachLoopback), refused(10256, ReachAll), nil, Unknown, "", true},
 		"the same, and the log shows no conflict":   {refused(10249, ReachLoopback), refused(10256, ReachAll), log(""), Inactive, "unexplained", true},
 		"the same, and another program has healthz": {refused(10249, ReachLoopback), refused(10256, ReachAll), log("port_conflict/healthz"), Unknown, "port_conflict", true},
-		"kubeadm's defaults, healthz silent":        {refused(10249, ReachLoopback), silent, nil, Inactive, "unexplained", true},
+		"kubeadm's defaults, healthz silent":        {refused(10249, ReachLoopback), silent, nil, Unknown, "", true},
+		"silent, and the log shows no conflict":     {refused(10249, ReachLoopback), silent, log(""), Inactive, "unexplained", true},
+		"silent, and another program has healthz":   {refused(10249, ReachLoopback), silent, log("port_conflict/healthz"), Unknown, "port_conflict", true},
+		"silent, and metrics answer":                {metrics, silent, log(""), Active, "", true},
+		"silent on loopback: not kube-proxy":        {refused(10249, ReachLoopback), silentOnLoopback, log(""), Active, "metrics_unreachable", false},
 		"metrics closed, healthz on loopback":       {refused(10249, ReachAll), refused(10256, ReachLoopback), nil, Unknown, "", true},
 		"both unknown":                              {refused(10249, ReachUnknown), refused(10256, ReachUnknown), nil, Unknown, "", false},
 		"metrics answer, healthz on loopback":       {answers(10249, 200, 0), refused(10256, ReachLoopback), nil, Active, "", false},

@@ -90,16 +90,16 @@ func (p *Ports) deaf(pod *Pod) State {
 		return Inactive
 	}
 	m, h := p.Metrics, p.Healthz
+	silent := func(p Port) bool { return p.Reach != ReachLoopback && p.says(PortSilent, c.Started) }
+	closed := func(p Port) bool { return p.Reach != ReachLoopback && p.says(PortRefused, c.Started) }
 	switch {
-	case h.says(PortSilent, c.Started) && (m.says(PortSilent, c.Started) || m.Reach == ReachLoopback):
-		return Active
-	case m.Outcome == PortAnswered || h.Outcome == PortAnswered || h.Reach == ReachLoopback && m.Reach == ReachLoopback:
+	case m.Outcome == PortAnswered || h.Outcome == PortAnswered:
 		return Inactive
-	case m.closed(c.Started) && h.closed(c.Started):
+	case silent(m) && silent(h), m.closed(c.Started) && h.closed(c.Started):
 		return Active
-	case h.closed(c.Started) && m.Reach == ReachLoopback && pod.Current != nil && !strings.HasPrefix(pod.Current.Class, "port_conflict/"):
+	case m.Reach == ReachLoopback && (silent(h) || h.closed(c.Started)) && pod.Current != nil && !strings.HasPrefix(pod.Current.Class, "port_conflict/"):
 		return Active // another program does not have the port: the log would show it
-	case m.Reach != ReachLoopback && m.says(PortRefused, c.Started), h.Reach != ReachLoopback && h.says(PortRefused, c.Started):
+	case silent(m) || silent(h) || closed(m) || closed(h):
 		return Unknown
 	}
 	return Inactive
@@ -115,6 +115,7 @@ func Unwell(now time.Time, p *Pod, ports *Ports) bool {
 		return true
 	}
 	return ports != nil && (ports.Metrics.closed(c.Started) || ports.Healthz.closed(c.Started) ||
+		ports.Metrics.Reach == ReachLoopback && ports.Healthz.Reach == ReachAll && ports.Healthz.says(PortSilent, c.Started) ||
 		ports.Healthz.says(PortAnswered, c.Started) && ports.Healthz.Status == statusUnavailable)
 }
 

@@ -75,6 +75,9 @@ type Config struct {
 	Settings Settings
 	// Since is when this content was first seen; zero if it was there before.
 	Since time.Time
+	// Modified is when the object was last written, by its managedFields; zero if
+	// they do not tell.
+	Modified time.Time
 }
 
 // Version is one of Kubernetes.

@@ -40,6 +40,9 @@ const usualPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 // owner likes; that of a container has some kilobytes.
 const environBytes = 1 << 20
 
+// pathBytes bounds PATH, as each of its parts is looked up.
+const pathBytes = 1 << 10
+
 // readBounded reads a file of at most limit bytes.
 func readBounded(name string, limit int64) ([]byte, error) {
 	f, err := os.Open(name)
@@ -67,6 +70,9 @@ func (p *Process) Lacks(program string) (bool, string, error) {
 		if value, ok := strings.CutPrefix(string(one), "PATH="); ok {
 			path = value
 		}
+	}
+	if len(path) > pathBytes {
+		return false, "", fmt.Errorf("PATH of process %d has %d bytes, more than %d", p.PID, len(path), pathBytes)
 	}
 	root := filepath.Join(dir, "root")
 	for _, at := range filepath.SplitList(path) {

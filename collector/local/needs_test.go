@@ -84,6 +84,12 @@ func TestLacksBounds(t *testing.T) {
 	}
 	p := &Process{PID: 7, procfs: procfs}
 	if lacks, _, err := p.Lacks("nft"); err == nil || lacks || !strings.Contains(err.Error(), "more than") {
-		t.Errorf("it lacks it: %t, %v", lacks, err)
+		t.Errorf("a long environment: it lacks it: %t, %v", lacks, err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "environ"), []byte("PATH="+strings.Repeat("/a:", environBytes/4)+"\x00"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if lacks, _, err := p.Lacks("nft"); err == nil || lacks || !strings.Contains(err.Error(), "more than") {
+		t.Errorf("a long PATH: it lacks it: %t, %v", lacks, err)
 	}
 }
