@@ -115,7 +115,9 @@ func (l *look) settled(ctx context.Context, s *audit.State) (r audit.Result, err
 	defer cancel()
 	for {
 		if r, err = l.audit(l.ns, s); err == nil && len(r.Drifts) == 0 {
-			return r, nil
+			if err = l.begun(); err == nil {
+				return r, nil
+			}
 		}
 		select {
 		case <-ctx.Done():
@@ -123,6 +125,28 @@ func (l *look) settled(ctx context.Context, s *audit.State) (r audit.Result, err
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
+}
+
+// begun reports as an error that kube-proxy has not written the tables of both
+// families: while the API wants nothing of a family, rules that were never
+// written are right.
+func (l *look) begun() error {
+	if l.mode != audit.ModeNFTables {
+		return nil
+	}
+	return l.ns.Do(func() error {
+		r, err := rules.NewReader()
+		if err != nil {
+			return err
+		}
+		defer r.Close()
+		for _, f := range families {
+			if _, _, err := r.Fingerprint(f, nil); err != nil {
+				return fmt.Errorf("%v: %w", f, err)
+			}
+		}
+		return nil
+	})
 }
 
 // addresses are the node's own.
