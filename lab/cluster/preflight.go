@@ -8,7 +8,9 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
+	"time"
 )
 
 // programs maps what the lab runs from the host to the Debian package that has it.
@@ -119,8 +121,25 @@ func checkNetfilter() error {
 // Program is one that is needed, and the Debian package that has it.
 type Program struct{ Name, Package string }
 
-// Require finds programs and installs the Debian packages of those that lack.
+// aptGet runs apt-get, and waits for another that has its lock.
+func aptGet(argv []string) (out string, err error) {
+	for deadline := time.Now().Add(5 * time.Minute); ; time.Sleep(time.Second) {
+		cmd := exec.Command("apt-get", argv...)
+		cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C")
+		b, err := cmd.CombinedOutput()
+		if err == nil || !strings.Contains(string(b), "Could not get lock") || time.Now().After(deadline) {
+			return string(b), err
+		}
+	}
+}
+
+// installing is held while packages are installed: tests that run at once need the same.
+var installing sync.Mutex
+
+// Require finds programs and installs the Debian packages of missing ones.
 func Require(need ...Program) error {
+	installing.Lock()
+	defer installing.Unlock()
 	missing := map[string]bool{}
 	var names, pkgs []string
 	for _, p := range need {
@@ -142,10 +161,8 @@ func Require(need ...Program) error {
 	}
 	fmt.Printf("  .. %s: installing\n", lack)
 	for _, argv := range [][]string{{"update", "-q"}, append([]string{"install", "-q", "-y", "--no-install-recommends"}, pkgs...)} {
-		cmd := exec.Command("apt-get", argv...)
-		cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("%s; apt-get %s: %w:\n%s", lack, argv[0], err, lastLines(string(out), 10))
+		if out, err := aptGet(argv); err != nil {
+			return fmt.Errorf("%s; apt-get %s: %w:\n%s", lack, argv[0], err, lastLines(out, 10))
 		}
 	}
 	for _, n := range names {
