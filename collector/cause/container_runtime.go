@@ -11,13 +11,14 @@ import (
 // pkg/kubelet/pleg). A network plugin that is not ready is not the runtime.
 var runtimeDown = regexp.MustCompile(`container runtime is down|PLEG is not healthy|[Cc]ontainer runtime (is )?(not responding|unreachable|status check)|containerd\.sock|crio\.sock`)
 
-// What a kubelet says that has just begun and has not asked the runtime yet.
-const runtimeUnasked = "status check may not have completed yet"
+// runtimeUnasked is what a kubelet reports that has just begun, and has not asked
+// the runtime or listed its containers yet (pkg/kubelet/runtime.go, pkg/kubelet/pleg).
+var runtimeUnasked = regexp.MustCompile(`status check may not have completed yet|pleg has yet to be successful`)
 
 // saysRuntimeDown is whether a node that is not Ready says so of its runtime.
 func saysRuntimeDown(ready *Condition, now time.Time) bool {
 	return ready != nil && ready.Status == "False" && runtimeDown.MatchString(ready.Message) &&
-		(now.Sub(ready.Since) >= settling || !strings.Contains(ready.Message, runtimeUnasked))
+		(now.Sub(ready.Since) >= settling || !runtimeUnasked.MatchString(ready.Message))
 }
 
 // The kubelet's waiting reasons for a container that the runtime cannot make.

@@ -18,6 +18,9 @@ func TestContainerRuntime(t *testing.T) {
 		{"a kubelet that has just begun", func(s *Snapshot) {
 			*s.Node.Ready = Condition{Type: "Ready", Status: "False", Message: "container runtime status check may not have completed yet", Since: now.Add(-settling + 1)}
 		}, Inactive, ""},
+		{"a kubelet that has just begun, and has listed no container", func(s *Snapshot) {
+			*s.Node.Ready = Condition{Type: "Ready", Status: "False", Message: "PLEG is not healthy: pleg has yet to be successful", Since: now.Add(-settling + 1)}
+		}, Inactive, ""},
 		{"a kubelet whose runtime has not answered yet", func(s *Snapshot) {
 			*s.Node.Ready = Condition{Type: "Ready", Status: "False", Message: "container runtime status check may not have completed yet", Since: now.Add(-settling)}
 		}, Active, "down"},
