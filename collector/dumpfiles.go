@@ -66,7 +66,7 @@ func (d dumpDir) Open(name string) (fs.File, error) {
 	if !fs.ValidPath(name) {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrInvalid}
 	}
-	// A pipe that nobody writes to is opened at once.
+	// With O_NONBLOCK the opening of a pipe without a writer returns at once.
 	f, err := d.root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err

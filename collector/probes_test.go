@@ -43,7 +43,7 @@ func TestParseProbes(t *testing.T) {
 }
 
 // TestProbeAnnotationBounds is for a Service whose annotation is as long as the API
-// server allows: little of it is kept, read and looked up, and nobody waits for it.
+// server allows: little of it is kept, read and looked up, and the plan holds no lock.
 func TestProbeAnnotationBounds(t *testing.T) {
 	distinct := strings.Builder{}
 	for i := 1; distinct.Len() < 256<<10; i++ {

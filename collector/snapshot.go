@@ -153,8 +153,9 @@ func (w *world) snapshot(n *nodeRow) *cause.Snapshot {
 		var excluded bool
 		s.Placement, excluded = place(w.own, n, w.events)
 		s.Placement.WantedSince = w.wantedSince(n.name, s.Placement, w.now)
-		s.Expected = expected(n, s, excluded, w)
-		if _, unclear := w.replacement(n); s.Expected == nil && !unclear && w.fresh[configPart] {
+		replaced, unclear := w.replacement(n)
+		s.Expected = w.expected(n, s, excluded, replaced, unclear)
+		if s.Expected == nil && !unclear && w.fresh[configPart] {
 			s.NotFound = w.lookedFor
 		}
 	}
@@ -297,8 +298,7 @@ func (w *world) replacement(n *nodeRow) (reason string, unclear bool) {
 // expected returns whether kube-proxy should run on a node, and why; nil if
 // neither kube-proxy nor a replacement was found, so that it may run in a way
 // that is not known here.
-func expected(n *nodeRow, s *cause.Snapshot, excluded bool, w *world) *cause.Expected {
-	replaced, unclear := w.replacement(n)
+func (w *world) expected(n *nodeRow, s *cause.Snapshot, excluded bool, replaced string, unclear bool) *cause.Expected {
 	mirror := slices.ContainsFunc(s.Pods.List, func(p cause.Pod) bool { return p.Static })
 	switch {
 	case mirror:

@@ -13,7 +13,7 @@ var rulesStale = Cause{
 		{"sync_failing", "Each try to write the rules fails: see the line; the same line number each time is one bad Service."},
 		{"sync_stuck", "Rules have waited for long to be written: read kube-proxy's log for failed syncs, look for a blocked iptables or nft on the node, restart the pod."},
 		{"watch_stale", "kube-proxy, or what stands in its place, does not follow what changes in the API although others do: its connection is dead. Restart the pod; look for a firewall or load balancer that forgets connections in silence."},
-		{"flushed", "Somebody removes the rules: look for a firewall service that reloads at that time. Restart the node's kube-proxy pod. If the rules stay incomplete in mode nftables, run 'nft delete table ip kube-proxy' (and ip6) on the node, then restart it again."},
+		{"flushed", "Another program removes the rules: look for a firewall service that reloads at that time. Restart the node's kube-proxy pod. If the rules stay incomplete in mode nftables, run 'nft delete table ip kube-proxy' (and ip6) on the node, then restart it again."},
 		{"drift", "The kernel's rules are not what the API wants, and kube-proxy does not notice: restart its pod. If the drift stays in mode nftables, run 'nft delete table ip kube-proxy' (and ip6) on the node, then restart it again. Find out what else changes rules on the node."},
 	},
 	Eval: func(s *Snapshot) Verdict {
